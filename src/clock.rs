@@ -1,0 +1,94 @@
+//! Time, handed in at the edge.
+//!
+//! Everything that judges freshness, age or a budget takes `now` as a value; only this module reads
+//! a clock. A server is built with [`Clock::system`]; a test builds it with [`Clock::manual`] and
+//! moves time by hand, so that no test sleeps to see something grow old. Deadlines of real waits
+//! (sockets, timers) are Tokio's business and not read from here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A source of time that can be cloned into whatever needs one.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<Manual>),
+}
+
+impl Clock {
+    /// The machine's own clocks: monotonic for durations, wall for dates.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until it is told to advance, and the hand that advances it.
+    pub fn manual() -> (Self, Hand) {
+        let manual = Arc::new(Manual {
+            start: Instant::now(),
+            start_wall: SystemTime::now(),
+            elapsed_ms: AtomicU64::new(0),
+        });
+        (Self(Source::Manual(Arc::clone(&manual))), Hand(manual))
+    }
+
+    /// The current moment; never goes backwards.
+    pub fn now(&self) -> Instant {
+        match &self.0 {
+            Source::System => Instant::now(),
+            Source::Manual(manual) => manual.start + manual.elapsed(),
+        }
+    }
+
+    /// The current date; may jump when the machine's date is set.
+    pub fn wall(&self) -> SystemTime {
+        match &self.0 {
+            Source::System => SystemTime::now(),
+            Source::Manual(manual) => manual.start_wall + manual.elapsed(),
+        }
+    }
+}
+
+/// Moves a manual [`Clock`] and all its clones.
+#[derive(Clone, Debug)]
+pub struct Hand(Arc<Manual>);
+
+impl Hand {
+    /// Lets `by` pass at once, in whole milliseconds.
+    pub fn advance(&self, by: Duration) {
+        let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.0.elapsed_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug)]
+struct Manual {
+    start: Instant,
+    start_wall: SystemTime,
+    elapsed_ms: AtomicU64,
+}
+
+impl Manual {
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed_ms.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told_and_all_clones_together() {
+        let (clock, hand) = Clock::manual();
+        let twin = clock.clone();
+        let (before, wall) = (clock.now(), clock.wall());
+        assert_eq!(clock.now(), before);
+        hand.advance(Duration::from_secs(61));
+        assert_eq!(twin.now(), before + Duration::from_secs(61));
+        assert_eq!(twin.wall(), wall + Duration::from_secs(61));
+    }
+}

@@ -1,0 +1,3 @@
+//! A caching reverse proxy and rate shield in front of the Flameup people API.
+
+pub mod clock;

@@ -1,0 +1,3 @@
+//! The `flameup-gateway` program.
+
+fn main() {}
