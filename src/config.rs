@@ -1,0 +1,261 @@
+//! Configuration: read once at start, wrong never after.
+//!
+//! Defaults are overridden by a TOML file, the file by the environment. What comes out has real types
+//! and holds together: a listener exists for every caller it admits, a workspace for every client, a key
+//! for every workspace. Loading is a function of its [`Sources`] and of the files they name; it reads
+//! no environment of its own.
+//!
+//! # Invariants
+//! - An unknown key is an error, never ignored.
+//! - No listener beyond this machine serves callers without a token: it would lend the key to the network.
+//! - Neither an error nor [`Loaded::print`] shows a secret.
+
+mod admin;
+mod cache;
+mod clients;
+mod environment;
+mod error;
+mod layers;
+mod name;
+mod origin;
+mod report;
+mod scope;
+mod secret;
+mod server;
+mod telemetry;
+mod units;
+mod upstream;
+mod workspaces;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+pub use bytesize::ByteSize;
+use figment::value::{Dict, Value};
+use serde::Deserialize;
+
+pub use self::admin::Admin;
+pub use self::cache::{Cache, EmailCase};
+pub use self::clients::{Anonymous, Client, TokenDigest};
+pub use self::environment::Environment;
+pub use self::error::Error;
+pub use self::name::{ClientName, WorkspaceId, WorkspaceName};
+pub use self::origin::Origin;
+pub use self::scope::{Scope, Scopes};
+pub use self::secret::{AdminToken, ApiKey, Error as SecretError, SecretSource};
+pub use self::server::{Limits, ListenAddress, Server};
+pub use self::telemetry::{AccessLog, LogFormat, Telemetry};
+pub use self::upstream::{BaseUrl, Upstream};
+pub use self::workspaces::Workspace;
+
+use self::admin::RawAdmin;
+use self::layers::Layers;
+use self::report::Report;
+use self::workspaces::RawWorkspace;
+
+/// What callers may do unless told otherwise.
+const DEFAULT_SCOPE: &str = "people:read";
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data plane's listeners and limits.
+    pub server: Server,
+    /// The operators' listener.
+    pub admin: Admin,
+    /// The way to Flameup.
+    pub upstream: Upstream,
+    /// Workspaces by our name for them; at least one.
+    pub workspaces: BTreeMap<WorkspaceName, Workspace>,
+    /// Callers known by a token; their workspaces exist.
+    pub clients: BTreeMap<ClientName, Client>,
+    /// Callers without one; their workspace exists, and every listener is local.
+    pub anonymous: Option<Anonymous>,
+    /// How much is kept, and for how long it is served.
+    pub cache: Cache,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+/// What a configuration is loaded from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file named on the command line; else the environment's `FLAMEUP_GATEWAY_CONFIG`, else none.
+    pub file: Option<PathBuf>,
+    /// TOML in place of a file; no file is read then.
+    pub inline: Option<String>,
+    /// The environment; the process hands in `std::env::vars_os().collect()`.
+    pub environment: Environment,
+}
+
+/// A configuration, and where each of its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    report: Report,
+}
+
+impl Config {
+    /// Loads a configuration.
+    ///
+    /// # Errors
+    /// The first thing found wrong, with the key, its origin and what to do.
+    pub fn load(sources: &Sources) -> Result<Loaded, Error> {
+        let mut layers = Layers::read(sources)?;
+        let raw: Raw = complete(&mut layers)?;
+        let config = raw.resolve(&layers)?;
+        Ok(Loaded {
+            config,
+            report: Report::new(&layers),
+        })
+    }
+}
+
+impl Sources {
+    /// Sources with `text` in place of a file, and `environment`.
+    pub fn inline<K, V>(
+        text: impl Into<String>,
+        environment: impl IntoIterator<Item = (K, V)>,
+    ) -> Self
+    where
+        Environment: FromIterator<(K, V)>,
+    {
+        Self {
+            file: None,
+            inline: Some(text.into()),
+            environment: environment.into_iter().collect(),
+        }
+    }
+}
+
+impl Loaded {
+    /// Writes every effective value and where it came from, a line each, secrets redacted.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print(&self, out: &mut impl io::Write) -> io::Result<()> {
+        self.report.write(out)
+    }
+}
+
+/// The settings as they are written: secrets by their place, references unresolved.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    server: Server,
+    admin: RawAdmin,
+    upstream: Upstream,
+    #[serde(default)]
+    workspaces: BTreeMap<WorkspaceName, RawWorkspace>,
+    #[serde(default)]
+    clients: BTreeMap<ClientName, Client>,
+    anonymous: Option<Anonymous>,
+    cache: Cache,
+    telemetry: Telemetry,
+}
+
+impl Raw {
+    /// Checks what spans sections, and reads the secrets last: a mistake costs no read.
+    fn resolve(self, layers: &Layers) -> Result<Config, Error> {
+        self.upstream.check(layers)?;
+        self.check_callers(layers)?;
+        let mut workspaces = BTreeMap::new();
+        for (name, workspace) in self.workspaces {
+            let workspace = workspace.resolve(&name, layers)?;
+            workspaces.insert(name, workspace);
+        }
+        Ok(Config {
+            server: self.server,
+            admin: self.admin.resolve(layers)?,
+            upstream: self.upstream,
+            workspaces,
+            clients: self.clients,
+            anonymous: self.anonymous,
+            cache: self.cache,
+            telemetry: self.telemetry,
+        })
+    }
+
+    fn check_callers(&self, layers: &Layers) -> Result<(), Error> {
+        if let Some(exposed) = self.server.listen.iter().find(|listen| !listen.is_local()) {
+            if self.anonymous.is_some() {
+                let problem = format!(
+                    "server.listen has {exposed}, which is beyond loopback; anonymous callers \
+                     are possible only on loopback and Unix sockets"
+                );
+                return Err(layers.refuse("anonymous", problem));
+            }
+            if self.clients.is_empty() {
+                let problem = format!(
+                    "{exposed} is beyond loopback and no [clients.NAME] is configured: \
+                     it would lend the key to the network"
+                );
+                return Err(layers.refuse("server.listen", problem));
+            }
+        }
+        clients::check_digests(&self.clients, layers)?;
+        for (name, client) in &self.clients {
+            let table = format!("clients.{name}");
+            clients::check_workspace(&table, &client.workspace, &self.workspaces, layers)?;
+        }
+        self.anonymous.as_ref().map_or(Ok(()), |anonymous| {
+            clients::check_workspace("anonymous", &anonymous.workspace, &self.workspaces, layers)
+        })
+    }
+}
+
+/// Adds what follows from the layers and stands in none of them, then reads them all.
+fn complete(layers: &mut Layers) -> Result<Raw, Error> {
+    let tree = layers.tree();
+    if is_empty_table(&tree, "workspaces") {
+        let origin = Origin::Derived("no workspace is configured".to_owned());
+        let path = ["workspaces", "default", "api_key_env"];
+        layers.complete(origin, &path, "FLAMEUP_API_KEY");
+    }
+    for client in names(&tree, "clients") {
+        let path = ["clients", &client, "scopes"];
+        layers.complete(Origin::Default, &path, vec![DEFAULT_SCOPE]);
+    }
+    if tree
+        .get("anonymous")
+        .is_some_and(|value| value.as_dict().is_some())
+    {
+        layers.complete(
+            Origin::Default,
+            &["anonymous", "scopes"],
+            vec![DEFAULT_SCOPE],
+        );
+    }
+    let raw: Raw = layers.extract()?;
+    let all_local = raw.server.listen.iter().all(ListenAddress::is_local);
+    if raw.anonymous.is_some() || !raw.clients.is_empty() || !all_local {
+        return Ok(raw);
+    }
+    let mut workspaces = raw.workspaces.keys();
+    let (Some(only), None) = (workspaces.next(), workspaces.next()) else {
+        let problem = "there are several, and no client; name one as workspace in [anonymous], \
+                       or configure [clients.NAME]";
+        return Err(layers.refuse("workspaces", problem.to_owned()));
+    };
+    let origin = Origin::Derived("no client is configured and every listener is local".to_owned());
+    layers.complete(origin.clone(), &["anonymous", "workspace"], only.as_str());
+    layers.complete(origin, &["anonymous", "scopes"], vec![DEFAULT_SCOPE]);
+    layers.extract()
+}
+
+fn is_empty_table(tree: &Dict, section: &str) -> bool {
+    tree.get(section)
+        .is_none_or(|value| value.as_dict().is_some_and(Dict::is_empty))
+}
+
+/// The names in a section; none if it is no table, which reading it will tell.
+fn names(tree: &Dict, section: &str) -> Vec<String> {
+    let table = tree.get(section).and_then(Value::as_dict);
+    let tables = table.into_iter().flatten();
+    tables
+        .filter(|(_, value)| value.as_dict().is_some())
+        .map(|(name, _)| name.clone())
+        .collect()
+}

@@ -1,0 +1,53 @@
+//! `[cache]`: how much is kept, and for how long it is served.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer};
+
+use super::units::{self, DAY, MIB, MILLISECOND};
+
+/// Bounds on memory and on age.
+///
+/// No answer is older than `ttl + max(stale_while_revalidate, stale_if_error)`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Cache {
+    /// Memory for everything stored: bodies, keys, overhead. From 1 MiB. Default `"256MiB"`.
+    #[serde(deserialize_with = "units::size::<MIB, { u64::MAX }, _>")]
+    pub max_bytes: ByteSize,
+    /// How long a stored person is fresh; never zero, at most a day. Default `"60s"`.
+    #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]
+    pub ttl: Duration,
+    /// Share of `ttl` by which a lifetime is shortened at random, 0 to 0.5. Default 0.1; 0: none.
+    #[serde(deserialize_with = "units::share_up_to_half")]
+    pub ttl_jitter: f64,
+    /// Past `ttl`: served at once while one refresh runs. Up to 7 days. Default `"4m"`; `"0s"`: never.
+    #[serde(deserialize_with = "units::duration::<0, { 7 * DAY }, _>")]
+    pub stale_while_revalidate: Duration,
+    /// Past `ttl`: served when Flameup fails or the budget is spent. Up to 7 days. Default `"14m"`;
+    /// `"0s"`: never.
+    #[serde(deserialize_with = "units::duration::<0, { 7 * DAY }, _>")]
+    pub stale_if_error: Duration,
+    /// How long a 404 is kept, up to a day. Default `"10s"`; `"0s"`: not at all.
+    #[serde(deserialize_with = "units::duration::<0, DAY, _>")]
+    pub negative_ttl: Duration,
+    /// Whether spellings of an email that differ in case are one person. Default insensitive.
+    pub email_case: EmailCase,
+}
+
+/// How the case of an email counts when people are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmailCase {
+    /// `A@x.io` and `a@x.io` are one person.
+    Insensitive,
+    /// They are two.
+    Exact,
+}
+
+impl<'de> Deserialize<'de> for EmailCase {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = [("insensitive", Self::Insensitive), ("exact", Self::Exact)];
+        units::word(deserializer, &words)
+    }
+}

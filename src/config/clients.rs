@@ -1,0 +1,131 @@
+//! `[clients.NAME]` and `[anonymous]`: who may ask, for which workspace, and for what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::layers::Layers;
+use super::name::{ClientName, WorkspaceName};
+use super::scope::Scopes;
+use super::workspaces::RawWorkspace;
+use super::{Error, units};
+
+/// A caller known by its token.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Client {
+    /// The one workspace it speaks for.
+    pub workspace: WorkspaceName,
+    /// SHA-256 of its tokens, at least one; several overlap during a rotation.
+    #[serde(deserialize_with = "digests")]
+    pub token_sha256: Vec<TokenDigest>,
+    /// What it may do. Default `["people:read"]`.
+    pub scopes: Scopes,
+}
+
+/// Callers without a token; only where nobody but this machine can call.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Anonymous {
+    /// The one workspace they speak for.
+    pub workspace: WorkspaceName,
+    /// What they may do. Default `["people:read"]`.
+    pub scopes: Scopes,
+}
+
+/// SHA-256 of a client token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// Wraps a digest.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, second, third, fourth, ..] = self.0;
+        let start = u32::from_be_bytes([first, second, third, fourth]);
+        write!(f, "TokenDigest({start:08x}...)")
+    }
+}
+
+impl FromStr for TokenDigest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Never quoted: a token is easily pasted here in place of its digest.
+        let expected = || "expected the SHA-256 of a token, 64 hexadecimal digits".to_owned();
+        let digits: Vec<u32> = text.chars().map_while(|c| c.to_digit(16)).collect();
+        if text.len() != 64 || digits.len() != 64 {
+            return Err(expected());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::try_from(pair[0] * 16 + pair[1]).map_err(|_| expected())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TokenDigest>, D::Error> {
+    let digests = units::list(deserializer)?;
+    if digests.is_empty() {
+        return Err(de::Error::custom(
+            "the list is empty; name at least one digest",
+        ));
+    }
+    Ok(digests)
+}
+
+/// Refuses a token that would speak for two clients, or is listed twice.
+pub(super) fn check_digests(
+    clients: &BTreeMap<ClientName, Client>,
+    layers: &Layers,
+) -> Result<(), Error> {
+    let mut owners = BTreeMap::new();
+    for (name, client) in clients {
+        for digest in &client.token_sha256 {
+            if let Some(owner) = owners.insert(digest, name) {
+                let problem = format!("a digest is already listed for client {owner}");
+                return Err(layers.refuse(&format!("clients.{name}.token_sha256"), problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a workspace that is not configured.
+pub(super) fn check_workspace(
+    table: &str,
+    named: &WorkspaceName,
+    workspaces: &BTreeMap<WorkspaceName, RawWorkspace>,
+    layers: &Layers,
+) -> Result<(), Error> {
+    if workspaces.contains_key(named) {
+        return Ok(());
+    }
+    let known: Vec<_> = workspaces.keys().map(WorkspaceName::as_str).collect();
+    let hint = match units::nearest(named.as_str(), known.iter().copied()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("known are {}", known.join(", ")),
+    };
+    let problem = format!("no workspace is named \"{named}\"; {hint}");
+    Err(layers.refuse(&format!("{table}.workspace"), problem))
+}

@@ -1,0 +1,106 @@
+//! The effective settings, for the `check` command: every value and where it came from.
+
+use std::io;
+
+use figment::value::{Dict, Value};
+
+use super::layers::Layers;
+use super::origin::Origin;
+
+/// Column at which origins start, if the setting is no longer.
+const ORIGIN_COLUMN: usize = 56;
+
+/// One line of the report.
+#[derive(Clone, Debug)]
+struct Setting {
+    key: String,
+    /// As in TOML, secrets redacted.
+    value: String,
+    origin: String,
+}
+
+/// Every effective setting, by key.
+#[derive(Clone, Debug)]
+pub(super) struct Report(Vec<Setting>);
+
+impl Report {
+    pub(super) fn new(layers: &Layers) -> Self {
+        let mut settings = Vec::new();
+        collect(layers, "", &layers.tree(), &mut settings);
+        Self(settings)
+    }
+
+    pub(super) fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
+        for Setting { key, value, origin } in &self.0 {
+            let line = format!("{key} = {value}");
+            writeln!(out, "{line:<ORIGIN_COLUMN$}  # {origin}")?;
+        }
+        Ok(())
+    }
+}
+
+fn collect(layers: &Layers, prefix: &str, table: &Dict, settings: &mut Vec<Setting>) {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        if let Some(inner) = value.as_dict() {
+            collect(layers, &format!("{key}."), inner, settings);
+            continue;
+        }
+        settings.push(Setting {
+            value: written(name, value),
+            origin: layers.origin_of(value).to_string(),
+            key,
+        });
+        if let Some((secret, place)) = secret_behind(name, value) {
+            settings.push(Setting {
+                key: format!("{prefix}{secret}"),
+                value: "<redacted>".to_owned(),
+                origin: place.to_string(),
+            });
+        }
+    }
+}
+
+/// The secret that a key names the place of.
+fn secret_behind(name: &str, value: &Value) -> Option<(&'static str, Origin)> {
+    let place = value.as_str()?;
+    match name {
+        "api_key_file" => Some(("api_key", Origin::File(place.into()))),
+        "api_key_env" => Some(("api_key", Origin::Environment(place.to_owned()))),
+        "token_file" => Some(("token", Origin::File(place.into()))),
+        _ => None,
+    }
+}
+
+fn written(name: &str, value: &Value) -> String {
+    match value {
+        Value::String(_, text) if name == "token_sha256" => {
+            let shown = text.split(',').map(|digest| shortened(digest.trim()));
+            quoted(&shown.collect::<Vec<_>>().join(","))
+        }
+        Value::String(_, text) => quoted(text),
+        Value::Char(_, letter) => quoted(&letter.to_string()),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
+            (Some(whole), ..) => whole.to_string(),
+            (_, Some(whole), _) => whole.to_string(),
+            (.., float) => float.map_or_else(String::new, |float| float.to_string()),
+        },
+        Value::Array(_, items) => {
+            let items: Vec<_> = items.iter().map(|item| written(name, item)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        // Tables are walked, not written; TOML has no empty values.
+        Value::Empty(..) | Value::Dict(..) => String::new(),
+    }
+}
+
+/// Enough of a digest to recognise it; the whole would help whoever guesses at a weak token.
+fn shortened(digest: &str) -> String {
+    digest.chars().take(8).chain("...".chars()).collect()
+}
+
+/// JSON's escapes are TOML's too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,169 @@
+//! `[server]`: where clients are listened to, and the limits they are held to.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de};
+
+use super::units::{self, DAY, GIB, KIB, MIB, MILLISECOND};
+
+/// The data plane's listeners and limits.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Server {
+    /// Addresses to listen on, at least one. Default `["127.0.0.1:8080"]`.
+    #[serde(deserialize_with = "listeners")]
+    pub listen: Vec<ListenAddress>,
+    /// Worker threads, up to 1024. Default 0: one per core.
+    #[serde(deserialize_with = "units::count::<0, 1024, _, _>")]
+    pub workers: usize,
+    /// How long requests in flight may finish after a stop signal. Default `"25s"`; `"0s"`: not at all.
+    #[serde(deserialize_with = "units::duration::<0, DAY, _>")]
+    pub drain_timeout: Duration,
+    /// What one client, and all together, may ask of this process.
+    pub limits: Limits,
+}
+
+/// Bounds on connections and requests.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Limits {
+    /// Open connections, from 1. Default 10000.
+    #[serde(deserialize_with = "units::count::<1, 1_000_000, _, _>")]
+    pub connections: usize,
+    /// Bytes of a request's head, from 8 KiB (hyper's smallest buffer) to 1 MiB. Default `"16KiB"`.
+    #[serde(deserialize_with = "units::size::<{ 8 * KIB }, MIB, _>")]
+    pub header_bytes: ByteSize,
+    /// Header lines of a request, 1 to 1000. Default 100.
+    #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
+    pub headers: usize,
+    /// Time from a request's first byte to the end of its head; never zero. Default `"10s"`.
+    #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request; never zero. Default `"75s"`.
+    #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]
+    pub idle_timeout: Duration,
+    /// Bytes of a request's body, up to 1 GiB. Default `"1MiB"`; `"0B"`: only empty bodies.
+    #[serde(deserialize_with = "units::size::<0, GIB, _>")]
+    pub body_bytes: ByteSize,
+    /// Concurrent requests on one HTTP/2 connection, from 1. Default 100.
+    #[serde(deserialize_with = "units::count::<1, 10_000, _, _>")]
+    pub h2_streams: u32,
+    /// Age at which a connection is asked to close, up to 7 days. Default `"1h"`; `"0s"`: never.
+    #[serde(deserialize_with = "units::duration::<0, { 7 * DAY }, _>")]
+    pub connection_max_age: Duration,
+}
+
+/// Somewhere to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A TCP address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix socket at an absolute path.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// Says whether only this machine can reach it: loopback or a Unix socket.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected =
+            || units::mismatch("\"IP:PORT\", \"localhost:PORT\" or \"unix:/path\"", text);
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') || path.contains('\0') {
+                return Err(expected());
+            }
+            return Ok(Self::Unix(path.into()));
+        }
+        // Resolving names would make loading depend on the network; this one name needs no resolver.
+        if let Some(port) = text.strip_prefix("localhost:") {
+            let port: u16 = port.parse().map_err(|_| expected())?;
+            return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| expected())
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+fn listeners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ListenAddress>, D::Error> {
+    let listeners = units::list(deserializer)?;
+    if listeners.is_empty() {
+        return Err(de::Error::custom(
+            "the list is empty; name at least one address",
+        ));
+    }
+    Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> ListenAddress {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn loopback_and_unix_sockets_are_local_and_nothing_else_is() {
+        let local = [
+            "127.0.0.1:0",
+            "127.9.9.9:80",
+            "localhost:8080",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]:80",
+            "unix:/run/gateway.sock",
+        ];
+        assert!(local.iter().all(|text| parsed(text).is_local()));
+        let remote = ["0.0.0.0:80", "[::]:80", "10.0.0.1:80", "[2001:db8::1]:80"];
+        assert!(!remote.iter().any(|text| parsed(text).is_local()));
+    }
+
+    #[test]
+    fn addresses_print_as_they_are_written() {
+        for text in ["127.0.0.1:8080", "[::1]:80", "unix:/run/gateway.sock"] {
+            assert_eq!(parsed(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn names_relative_sockets_and_bad_ports_are_refused() {
+        for text in [
+            "",
+            "8080",
+            "example.com:80",
+            "unix:run/x",
+            "localhost:70000",
+        ] {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+}

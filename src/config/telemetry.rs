@@ -1,0 +1,70 @@
+//! `[telemetry]`: what is logged, and how.
+
+use serde::{Deserialize, Deserializer};
+use tracing_subscriber::filter::Targets;
+
+use super::units;
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Telemetry {
+    /// Default auto.
+    pub log_format: LogFormat,
+    /// Levels, per target if wanted: `"info,flameup_gateway::cache=debug"`. Default `"info"`.
+    #[serde(deserialize_with = "targets")]
+    pub log_filter: Targets,
+    /// Which requests are logged. Default errors.
+    pub access_log: AccessLog,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text when standard error is a terminal, otherwise JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For the eye.
+    Text,
+}
+
+/// Which requests are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// Those that were not answered well.
+    Errors,
+    /// Every one.
+    All,
+}
+
+impl<'de> Deserialize<'de> for LogFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = [
+            ("auto", Self::Auto),
+            ("json", Self::Json),
+            ("text", Self::Text),
+        ];
+        units::word(deserializer, &words)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccessLog {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = [
+            ("off", Self::Off),
+            ("errors", Self::Errors),
+            ("all", Self::All),
+        ];
+        units::word(deserializer, &words)
+    }
+}
+
+fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
+    const EXPECTED: &str = "a filter such as \"info\" or \"info,flameup_gateway=debug\"";
+    units::from_text(deserializer, EXPECTED, |text| {
+        text.parse().map_err(|_| units::mismatch(EXPECTED, text))
+    })
+}
