@@ -233,6 +233,12 @@ fn complete(layers: &mut Layers) -> Result<Raw, Error> {
     if raw.anonymous.is_some() || !raw.clients.is_empty() || !all_local {
         return Ok(raw);
     }
+    admit_anonymous(layers, &raw)?;
+    layers.extract()
+}
+
+/// Lets whoever reaches a local gateway look people up, if it is clear in which workspace.
+fn admit_anonymous(layers: &mut Layers, raw: &Raw) -> Result<(), Error> {
     let mut workspaces = raw.workspaces.keys();
     let (Some(only), None) = (workspaces.next(), workspaces.next()) else {
         let problem = "there are several, and no client; name one as workspace in [anonymous], \
@@ -242,7 +248,7 @@ fn complete(layers: &mut Layers) -> Result<Raw, Error> {
     let origin = Origin::Derived("no client is configured and every listener is local".to_owned());
     layers.complete(origin.clone(), &["anonymous", "workspace"], only.as_str());
     layers.complete(origin, &["anonymous", "scopes"], vec![DEFAULT_SCOPE]);
-    layers.extract()
+    Ok(())
 }
 
 fn is_empty_table(tree: &Dict, section: &str) -> bool {

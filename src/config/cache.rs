@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
 
-use super::units::{self, DAY, MIB, MILLISECOND};
+use super::units::{self, DAY, GIB, MIB, MILLISECOND};
 
 /// Bounds on memory and on age.
 ///
@@ -13,8 +13,8 @@ use super::units::{self, DAY, MIB, MILLISECOND};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Cache {
-    /// Memory for everything stored: bodies, keys, overhead. From 1 MiB. Default `"256MiB"`.
-    #[serde(deserialize_with = "units::size::<MIB, { u64::MAX }, _>")]
+    /// Memory for everything stored: bodies, keys, overhead. 1 MiB to 1024 GiB. Default `"256MiB"`.
+    #[serde(deserialize_with = "units::size::<MIB, { 1024 * GIB }, _>")]
     pub max_bytes: ByteSize,
     /// How long a stored person is fresh; never zero, at most a day. Default `"60s"`.
     #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]

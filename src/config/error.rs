@@ -57,7 +57,7 @@ pub enum Error {
         problem: String,
     },
     /// The secret this key names cannot be used.
-    #[error("{key} ({origin}): {source}")]
+    #[error("{key} ({origin}): unusable secret")]
     Secret {
         /// The key's full path.
         key: String,
@@ -75,45 +75,65 @@ impl From<figment::Error> for Error {
             return unknown_key(&error.path, known, origin);
         }
         Self::Value {
-            key: dotted(&error.path),
+            key: place(&error.path),
             origin,
             problem: describe(&error.kind),
         }
     }
 }
 
-/// Makes the error of a key nobody reads; `known` are those beside which it stands.
-pub(super) fn unknown_key(path: &[String], known: &[&str], origin: Origin) -> Error {
+/// Makes the error of a key nobody reads; `known` are those that may stand there.
+fn unknown_key(path: &[String], known: &[&str], origin: Origin) -> Error {
     let (last, parents) = path.split_last().map_or(("", path), |(l, p)| (l, p));
     let hint = match units::nearest(last, known.iter().copied()) {
         Some(near) => format!(
             "did you mean {}?",
-            [parents, &[near.to_owned()]].concat().join(".")
+            dotted(&[parents, &[near.to_owned()]].concat())
         ),
         None => format!("known here are {}", known.join(", ")),
     };
     Error::UnknownKey {
-        key: path.join("."),
+        key: dotted(path),
         origin,
         hint,
     }
 }
 
-/// Writes a path as in TOML, and the place in a list as `[0]`.
-fn dotted(path: &[String]) -> String {
+/// Writes the path of a value, which may stand in a list.
+fn place(path: &[String]) -> String {
     match path {
         // Only lists stand this deep; a workspace or client named `0` is the second part.
         [parents @ .., index] if parents.len() >= 2 && index.parse::<usize>().is_ok() => {
-            format!("{}[{index}]", parents.join("."))
+            format!("{}[{index}]", dotted(parents))
         }
-        _ => path.join("."),
+        _ => dotted(path),
     }
+}
+
+/// Writes a key as TOML has it: what is no bare key in quotes, so that it stays one line.
+fn dotted(path: &[String]) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let parts: Vec<_> = path
+        .iter()
+        .map(|part| match part.as_str() {
+            "" => "\"\"".to_owned(),
+            part if part.bytes().all(bare) => part.to_owned(),
+            part => format!("{part:?}"),
+        })
+        .collect();
+    parts.join(".")
 }
 
 fn describe(kind: &Kind) -> String {
     match kind {
         Kind::Message(problem) => problem.clone(),
         Kind::InvalidType(found, expected) => {
+            // serde's word, where no section of ours can say it in TOML's.
+            let expected = if expected == "a map" {
+                "a table"
+            } else {
+                expected
+            };
             format!("expected {expected}, found {}", kind_of(found))
         }
         Kind::MissingField(field) => format!("{field} is missing"),

@@ -17,7 +17,6 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
 use super::environment::Environment;
-use super::error::unknown_key;
 use super::origin::Origin;
 use super::{Error, Sources, secret};
 
@@ -127,7 +126,11 @@ impl<'a> Layers<'a> {
         let origin = Origin::Environment(variable.to_owned());
         let path = spelled_as_known(key, &self.tree());
         if path.len() > MAX_DEPTH {
-            return Err(unknown_key(&path[..1], &[], origin));
+            return Err(Error::UnknownKey {
+                key: path[..MAX_DEPTH].join("."),
+                origin,
+                hint: "no key lies so deep".to_owned(),
+            });
         }
         let Some(text) = value.to_str() else {
             return Err(Error::Value {

@@ -78,7 +78,9 @@ pub enum Error {
     #[error("this is no name of a {0}; name the place of the key, never the key itself")]
     Misplaced(&'static str),
     /// The variable does not exist.
-    #[error("environment variable {0} is not set; set it, or configure [workspaces.NAME]")]
+    #[error(
+        "environment variable {0} is not set; set it, or configure another key in [workspaces.NAME]"
+    )]
     Unset(String),
     /// The file cannot be read.
     #[error("reading {path}")]

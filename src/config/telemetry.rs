@@ -65,6 +65,10 @@ impl<'de> Deserialize<'de> for AccessLog {
 fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
     const EXPECTED: &str = "a filter such as \"info\" or \"info,flameup_gateway=debug\"";
     units::from_text(deserializer, EXPECTED, |text| {
-        text.parse().map_err(|_| units::mismatch(EXPECTED, text))
+        let targets = text.parse().ok();
+        // An empty filter would silence everything, errors included; "off" says so.
+        targets
+            .filter(|_| !text.trim().is_empty())
+            .ok_or_else(|| units::mismatch(EXPECTED, text))
     })
 }

@@ -162,7 +162,8 @@ fn out_of_range(min: &str, max: &str, found: &str) -> String {
 }
 
 fn duration_text(ms: u64) -> String {
-    let units = [(DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (1000, "s")];
+    // No days: as not all of them have 24 hours, they are not read either.
+    let units = [(HOUR, "h"), (MINUTE, "m"), (1000, "s")];
     whole_units(ms, &units, if ms == 0 { "s" } else { "ms" })
 }
 
@@ -241,7 +242,8 @@ fn split_list(text: &str) -> Option<Vec<String>> {
         list: Vec<String>,
     }
     let text = text.trim();
-    if text.starts_with('[') {
+    // An IPv6 address starts with a bracket too, but does not end with one.
+    if text.starts_with('[') && text.ends_with(']') {
         let holder: Holder = Toml::from_str(&format!("list = {text}")).ok()?;
         return Some(holder.list);
     }
