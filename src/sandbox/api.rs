@@ -44,14 +44,24 @@ impl Call<'_> {
             Route::List => self.list(),
             Route::Search => Ok(self.search()),
             Route::Read(who) => self.read(who),
+            Route::Create | Route::Upsert | Route::Batch | Route::Update(_) | Route::Delete(_) => {
+                self.change()
+            }
+            other => messages::answer(self, other),
+        };
+        answered.unwrap_or_else(|refusal| refusal)
+    }
+
+    fn change(&self) -> Result<Answer, Answer> {
+        let _turn = self.people.turn();
+        match self.route {
             Route::Create => self.create(),
             Route::Upsert => self.upsert(),
             Route::Batch => self.batch(),
             Route::Update(who) => self.update(who),
             Route::Delete(who) => self.delete(who),
-            other => messages::answer(self, other),
-        };
-        answered.unwrap_or_else(|refusal| refusal)
+            _ => Err(errors::not_found(self.not_found, self.arrival)),
+        }
     }
 
     /// The body as a JSON object; 400 in shape A if it is none.
@@ -222,7 +232,9 @@ impl Call<'_> {
             ("email", "email"),
             ("phone", "phone"),
         ] {
-            if let Some(value) = wish.get(given) {
+            // An external id can be exchanged, not taken away.
+            let value = wish.get(given);
+            if let Some(value) = value.filter(|value| given != "userId" || value.is_string()) {
                 person.set(field, value.clone());
             }
         }

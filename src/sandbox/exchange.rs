@@ -63,6 +63,13 @@ struct Visit {
     key: Option<ApiKey>,
 }
 
+/// What the limiter said, and when: a held request is answered later than it is counted.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    verdict: Verdict,
+    at: SystemTime,
+}
+
 impl Core {
     pub(super) fn new(options: Options) -> Self {
         let keys = options
@@ -114,15 +121,18 @@ impl Core {
             tokio::time::sleep(self.options.latency).await;
         }
         let key = visit.key.as_ref().map(|key| key.key.as_str());
-        let verdict = self.pools.lock().take(key, self.options.clock.now());
+        let counted = Counted {
+            verdict: self.pools.lock().take(key, self.options.clock.now()),
+            at: self.options.clock.wall(),
+        };
         let located = visit.located.as_ref().ok();
-        let fault = if verdict.allowed {
+        let fault = if counted.verdict.allowed {
             self.faults.claim(&visit.method, &visit.path, located)
         } else {
             None
         };
         let held = self.holds.find(&visit.method, &visit.path, located);
-        let work_out = || self.answer(&visit, verdict, fault.as_ref());
+        let work_out = || self.answer(&visit, counted, fault.as_ref());
         let late = held.as_ref().is_some_and(|held| held.answers_at_release());
         let early = (!late).then(work_out);
         if let Some(held) = held {
@@ -177,13 +187,13 @@ impl Core {
         self.keys.read().get(key).filter(|_| bearer).cloned()
     }
 
-    fn answer(&self, visit: &Visit, verdict: Verdict, fault: Option<&Fault>) -> Answer {
-        let mut answer = if verdict.allowed {
+    fn answer(&self, visit: &Visit, counted: Counted, fault: Option<&Fault>) -> Answer {
+        let mut answer = if counted.verdict.allowed {
             self.answer_unless_struck(visit, fault)
         } else {
             errors::rate_limited()
         };
-        self.stamp(&mut answer, verdict);
+        self.stamp(&mut answer, counted);
         answer
     }
 
@@ -255,11 +265,12 @@ impl Core {
     }
 
     /// Adds the headers every answer carries, by the skewed clock.
-    fn stamp(&self, answer: &mut Answer, verdict: Verdict) {
+    fn stamp(&self, answer: &mut Answer, counted: Counted) {
+        let Counted { verdict, at } = counted;
         let options = self.pools.lock().options();
         let now = skewed(self.options.clock.wall(), options.skew_s);
-        let date = httpdate::fmt_http_date(now);
-        let reset = now.duration_since(UNIX_EPOCH).unwrap_or_default() + verdict.reset_after;
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + now);
+        let reset = skewed(at, options.skew_s).saturating_add(verdict.reset_after);
         let headers = &mut answer.headers;
         if let Ok(date) = HeaderValue::from_str(&date) {
             headers.insert(DATE, date);
@@ -323,14 +334,12 @@ fn validated(mut answer: Answer, asked: &HeaderMap) -> Answer {
     answer
 }
 
-fn skewed(wall: SystemTime, skew_s: i64) -> SystemTime {
-    let by = Duration::from_secs(skew_s.unsigned_abs());
-    let moved = if skew_s < 0 {
-        wall.checked_sub(by)
-    } else {
-        wall.checked_add(by)
-    };
-    moved.unwrap_or(wall)
+/// Time since the epoch by a wrong clock, kept within what HTTP can write as a date.
+fn skewed(wall: SystemTime, skew_s: i64) -> Duration {
+    const LAST_S: u64 = 253_402_300_799; // 9999-12-31T23:59:59Z
+    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let moved_s = since.as_secs().saturating_add_signed(skew_s).min(LAST_S);
+    Duration::new(moved_s, since.subsec_nanos())
 }
 
 /// Rounded up: a client that waits as told is never too early.
@@ -338,4 +347,25 @@ fn whole_seconds(duration: Duration) -> u64 {
     duration
         .as_secs()
         .saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_skew_leaves_the_range_of_dates() {
+        let now = SystemTime::now();
+        for skew_s in [i64::MIN, -300, 0, 300, i64::MAX] {
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + skewed(now, skew_s));
+            assert!(date.ends_with("GMT"));
+        }
+    }
+
+    #[test]
+    fn waits_are_rounded_up_to_whole_seconds() {
+        assert_eq!(whole_seconds(Duration::from_millis(2_001)), 3);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+        assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
+    }
 }

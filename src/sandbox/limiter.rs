@@ -173,9 +173,9 @@ impl Limiter {
             }
             Ledger::Sliding(log) => {
                 let used = u32::try_from(log.len()).unwrap_or(u32::MAX);
-                let left = log.front().map_or(self.window, |&at| {
-                    (at + self.window).saturating_duration_since(now)
-                });
+                let left = log
+                    .front()
+                    .map_or(self.window, |&at| self.window.saturating_sub(now - at));
                 (self.limit.saturating_sub(used), left, left)
             }
             Ledger::Bucket { parts } => self.bucket(*parts),
@@ -259,6 +259,18 @@ mod tests {
             let now = Instant::now();
             let mut limiter = Limiter::new(kind, 0, SECOND);
             assert!(!limiter.take(now + SECOND).allowed);
+            assert!(!limiter.take(now).allowed);
+        }
+    }
+
+    #[test]
+    fn the_longest_window_and_the_largest_limit_overflow_nothing() {
+        for kind in [Kind::Fixed, Kind::Sliding, Kind::Bucket] {
+            let now = Instant::now();
+            let mut limiter = Limiter::new(kind, u32::MAX, Duration::MAX);
+            assert!(limiter.take(now).allowed);
+            assert!(limiter.take(now + SECOND).allowed);
+            let mut limiter = Limiter::new(kind, 0, Duration::ZERO);
             assert!(!limiter.take(now).allowed);
         }
     }

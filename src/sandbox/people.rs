@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -44,7 +44,9 @@ struct Inner {
     shape: Shape,
     email_case_sensitive: bool,
     clock: Clock,
-    /// Held for the length of one look-up or change, never across an await.
+    /// Held through a whole change that first looks people up, so that two never make the same one.
+    turn: Mutex<()>,
+    /// Held for the length of one look-up or change, never across an await; taken after `turn`.
     overlay: Mutex<Overlay>,
 }
 
@@ -83,6 +85,7 @@ impl People {
             shape: settings.shape,
             email_case_sensitive: settings.email_case_sensitive,
             clock: settings.clock,
+            turn: Mutex::new(()),
             overlay: Mutex::new(Overlay {
                 changed: BTreeMap::new(),
                 by_external_id: HashMap::new(),
@@ -133,6 +136,7 @@ impl People {
     /// Sets any fields of a person behind the API's back, making the person if need be, and returns
     /// its new body. `updated_at` moves unless it is among the fields.
     pub fn upsert(&self, external_id: &str, fields: &Map<String, Value>) -> Bytes {
+        let _turn = self.turn();
         let mut overlay = self.0.overlay.lock();
         let found = self.0.by_external_id(&overlay, external_id);
         let (index, mut person) = found.unwrap_or_else(|| self.0.blank(&mut overlay, external_id));
@@ -155,6 +159,7 @@ impl People {
 
     /// Deletes a person behind the API's back; false if there was none.
     pub fn delete(&self, external_id: &str) -> bool {
+        let _turn = self.turn();
         let mut overlay = self.0.overlay.lock();
         let Some((index, _)) = self.0.by_external_id(&overlay, external_id) else {
             return false;
@@ -189,6 +194,11 @@ impl People {
 
     pub(in crate::sandbox) fn now(&self) -> String {
         self.0.now()
+    }
+
+    /// Keeps other changes out until it is dropped.
+    pub(in crate::sandbox) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock()
     }
 
     /// Finds by external id, then by email.

@@ -14,6 +14,9 @@ use super::limiter::{Kind, Limiter, Verdict};
 /// What callers without an accepted key share, from the docs (rate-limits).
 const ANONYMOUS_LIMIT: u32 = 75;
 
+/// Most the foreign consumer spends a minute: catching up with more would take noticeable time.
+const MOST_FOREIGN: u32 = 100_000;
+
 /// How requests are limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimiterOptions {
@@ -25,7 +28,7 @@ pub struct LimiterOptions {
     pub window: Duration,
     /// Seconds added to `Date` and `X-RateLimit-Reset`: how wrong the clock of the stand-in is.
     pub skew_s: i64,
-    /// Requests a minute that someone else spends from each key's pool; none by default.
+    /// Requests a minute that someone else spends from each key's pool; none by default, 100,000 at most.
     pub foreign_per_minute: u32,
     /// Whether a 429 carries `Retry-After`; off by default, as the docs do not name it.
     pub retry_after: bool,
@@ -137,7 +140,7 @@ impl Pool {
             (ANONYMOUS_LIMIT, Duration::from_mins(1))
         };
         let foreign = (keyed && options.foreign_per_minute > 0).then(|| {
-            let every = Duration::from_mins(1) / options.foreign_per_minute;
+            let every = Duration::from_mins(1) / options.foreign_per_minute.min(MOST_FOREIGN);
             Foreign {
                 every,
                 next: start + every,
@@ -169,7 +172,7 @@ impl Pool {
         };
         // After a long silence only the last two windows can still matter; the grid is kept.
         let behind = now.saturating_duration_since(foreign.next);
-        let late = behind.saturating_sub(self.window * 2);
+        let late = behind.saturating_sub(self.window.saturating_mul(2));
         let skipped = late.as_nanos() / foreign.every.as_nanos().max(1);
         foreign.next += foreign.every * u32::try_from(skipped).unwrap_or(u32::MAX);
         while foreign.next <= now {
