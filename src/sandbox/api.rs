@@ -299,3 +299,75 @@ fn check(wish: &Map<String, Value>, required: Required) -> Result<(), Answer> {
         Err(errors::invalid(&wrong))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::super::people::{Settings, Shape};
+    use super::*;
+    use crate::clock::Clock;
+
+    fn people() -> People {
+        let settings = Settings {
+            seed: 1,
+            count: 10,
+            shape: Shape::Reference,
+            email_case_sensitive: false,
+            clock: Clock::system(),
+        };
+        People::new(settings, "ws_demo0001")
+    }
+
+    fn post(people: &People, route: &Route, body: &str) -> StatusCode {
+        let call = Call {
+            people,
+            route,
+            query: None,
+            body: body.as_bytes(),
+            not_found: ErrorShape::E,
+            arrival: 1,
+        };
+        call.answer().status
+    }
+
+    #[test]
+    fn creates_of_one_user_at_the_same_moment_make_one_person() {
+        let (people, start) = (people(), Barrier::new(4));
+        let create = || {
+            let mut created = Vec::new();
+            for round in 0..200 {
+                start.wait();
+                let wish = format!(r#"{{"userId":"same{round}"}}"#);
+                created.push(post(&people, &Route::Create, &wish) == StatusCode::CREATED);
+            }
+            created.iter().filter(|&&created| created).count()
+        };
+        let total: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+            let counts = threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"));
+            counts.sum()
+        });
+        assert_eq!((total, people.total()), (200, 210));
+    }
+
+    #[test]
+    fn an_external_id_can_be_exchanged_but_not_taken_away() {
+        let people = people();
+        let update = Route::Update(Who::Name("user_1".to_owned()));
+        assert_eq!(post(&people, &update, r#"{"userId":null}"#), StatusCode::OK);
+        assert!(people.body_by_external_id("user_1").is_some());
+        assert_eq!(
+            post(&people, &update, r#"{"userId":"user_2"}"#),
+            StatusCode::CONFLICT
+        );
+        assert_eq!(
+            post(&people, &update, r#"{"userId":"new"}"#),
+            StatusCode::OK
+        );
+        assert!(people.body_by_external_id("user_1").is_none());
+        assert!(people.body_by_external_id("new").is_some());
+    }
+}

@@ -1,6 +1,6 @@
 //! Each endpoint in both generations of paths.
 
-use flameup_gateway::sandbox::{Options, Shape};
+use flameup_gateway::sandbox::{DEMO_KEY, Options, Shape};
 use serde_json::json;
 
 use crate::support::{call, call_with, get, start, start_with};
@@ -266,7 +266,7 @@ async fn etags_are_strong_and_honoured_when_switched_on() {
     let first = get(&sandbox, "/api/v1/people/user_1").await;
     let tag = first.header("etag").expect("a tag").to_owned();
     assert!(tag.starts_with('"'));
-    let key = format!("Bearer {}", flameup_gateway::sandbox::DEMO_KEY);
+    let key = format!("Bearer {DEMO_KEY}");
     let headers = [("authorization", key.as_str()), ("if-none-match", &tag)];
     let target = "/api/v1/people/user_1";
     let unchanged = call_with(sandbox.address(), "GET", target, &headers, "").await;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use flameup_gateway::sandbox::{DEMO_KEY, Fault, FaultKind, Matcher, Sandbox};
 use http::Method;
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{call, get, open_get, raw_get, split, start, within};
+use crate::support::{call, get, open_get, raw_get, reply, request, split, start, within};
 
 const PERSON: &str = "/api/v1/people/user_1";
 
@@ -244,4 +245,38 @@ async fn open_connections_can_be_closed_and_the_address_taken_again() {
     let options = flameup_gateway::sandbox::Options::default().listen(address);
     let sandbox = crate::support::start_with(options).await;
     assert_eq!(get(&sandbox, PERSON).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_fault_strikes_a_connection_that_has_served_before() {
+    let (sandbox, body) = struck(FaultKind::Truncate { bytes: 10 }).await;
+    let stream = tokio::net::TcpStream::connect(sandbox.address())
+        .await
+        .expect("it listens");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+        .await
+        .expect("a client");
+    tokio::spawn(connection);
+    let key = format!("Bearer {DEMO_KEY}");
+    let headers = [("authorization", key.as_str())];
+    for target in ["/api/v1/people/user_2", "/api/v1/people/user_3"] {
+        sender.ready().await.expect("the connection is kept");
+        let answer = sender
+            .send_request(request("GET", target, &headers, ""))
+            .await;
+        assert_eq!(reply(answer.expect("an answer")).await.status, 200);
+    }
+    sender.ready().await.expect("the connection is kept");
+    let answer = sender
+        .send_request(request("GET", PERSON, &headers, ""))
+        .await;
+    let answer = answer.expect("a head");
+    assert_eq!(
+        answer.headers()["content-length"],
+        body.len().to_string().as_str()
+    );
+    assert!(within(answer.into_body().collect()).await.is_err());
+    assert_eq!(sandbox.connections(), 1);
+    assert_eq!(sandbox.received()[2].connection, 1);
 }
