@@ -1,5 +1,21 @@
 //! A caching reverse proxy and rate shield in front of the Flameup people API.
+pub mod admin;
+pub mod answer;
+pub mod auth;
+pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod demo;
+pub mod gateway;
+pub mod headers;
 pub mod person;
+pub mod problem;
+pub mod route;
 pub mod sandbox;
+pub mod serve;
+pub mod server;
+pub mod shield;
+pub mod telemetry;
+pub mod token;
+pub mod upstream;
+pub mod workspace;

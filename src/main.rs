@@ -1,3 +1,194 @@
-//! The `flameup-gateway` program.
+//! The `flameup-gateway` program: arguments, configuration, logging, run. An error is printed with
+//! its causes, and becomes the exit status.
 
-fn main() {}
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flameup_gateway::clock::Clock;
+use flameup_gateway::config::{Config, Loaded, Sources};
+use flameup_gateway::demo::{self, Demo};
+use flameup_gateway::sandbox::{self, Sandbox};
+use flameup_gateway::serve::Running;
+use flameup_gateway::telemetry::{chain, log};
+use flameup_gateway::token::Token;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+/// Whatever keeps a command from its end.
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// A caching gateway and rate shield in front of the Flameup people API.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(ConfigArgument),
+    /// Validate the configuration; print every value and where it came from, secrets redacted
+    Check(ConfigArgument),
+    /// Run the sandbox and a gateway before it, to try things out; needs no key and no network
+    Demo(demo::Args),
+    /// Run a stand-in for Flameup
+    Sandbox(sandbox::Args),
+    /// Client tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgument {
+    /// The configuration file; else the one that `FLAMEUP_GATEWAY_CONFIG` names, else none
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a random client token, and the hash to put in the configuration
+    New,
+}
+
+/// How a command fails, by exit status.
+#[derive(Debug)]
+enum Failure {
+    /// 1: something went wrong at run time.
+    Run(Cause),
+    /// 2: wrong usage or configuration.
+    Configuration(Cause),
+}
+
+fn main() -> ExitCode {
+    let (status, error) = match run(Arguments::parse().command) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Run(error)) => (1, error),
+        Err(Failure::Configuration(error)) => (2, error),
+    };
+    // Nothing is left to do if standard error is closed.
+    let _ = writeln!(io::stderr(), "flameup-gateway: {}", chain(error.as_ref()));
+    ExitCode::from(status)
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(argument) => serve(argument),
+        Command::Check(argument) => load(argument)?
+            .print(&mut io::stdout().lock())
+            .map_err(Failure::run),
+        Command::Demo(arguments) => run_demo(arguments),
+        Command::Sandbox(arguments) => run_sandbox(arguments),
+        Command::Token(TokenCommand::New) => {
+            let token = Token::random().map_err(Failure::run)?;
+            writeln!(io::stdout(), "{token}").map_err(Failure::run)
+        }
+    }
+}
+
+fn load(argument: ConfigArgument) -> Result<Loaded, Failure> {
+    let environment = std::env::vars_os().collect();
+    let sources = Sources {
+        file: argument.config,
+        inline: None,
+        environment,
+    };
+    Config::load(&sources).map_err(Failure::configuration)
+}
+
+fn serve(argument: ConfigArgument) -> Result<(), Failure> {
+    let config = load(argument)?.config;
+    let _written_until_dropped = log::start(&config.telemetry).map_err(Failure::Run)?;
+    runtime(config.server.workers)?.block_on(async {
+        let mut stop = StopSignals::listen()?;
+        let running = Running::start(&config, Clock::system())
+            .await
+            .map_err(Failure::configuration)?;
+        for address in running.addresses() {
+            info!(server.address = %address, "serving");
+        }
+        if let Some(address) = running.admin_address() {
+            info!(server.address = %address, "serving operators");
+        }
+        stop.received().await;
+        tokio::select! {
+            () = running.drain() => {}
+            () = stop.received() => info!("stopped in a hurry"),
+        }
+        Ok(())
+    })
+}
+
+fn run_demo(arguments: demo::Args) -> Result<(), Failure> {
+    runtime(0)?.block_on(async {
+        let mut stop = StopSignals::listen()?;
+        let demo = Demo::start(arguments).await.map_err(Failure::run)?;
+        write!(io::stdout(), "{demo}").map_err(Failure::run)?;
+        stop.received().await;
+        demo.stop().await;
+        Ok(())
+    })
+}
+
+fn run_sandbox(arguments: sandbox::Args) -> Result<(), Failure> {
+    runtime(0)?.block_on(async {
+        let mut stop = StopSignals::listen()?;
+        let sandbox = Sandbox::start(arguments.into())
+            .await
+            .map_err(Failure::run)?;
+        writeln!(io::stdout(), "sandbox   {}", sandbox.base_url()).map_err(Failure::run)?;
+        if let Some(address) = sandbox.control_address() {
+            writeln!(io::stdout(), "control   http://{address}").map_err(Failure::run)?;
+        }
+        stop.received().await;
+        sandbox.stop().await;
+        Ok(())
+    })
+}
+
+/// A runtime with so many threads; 0 for one per core.
+fn runtime(workers: usize) -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_multi_thread();
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build().map_err(Failure::run)
+}
+
+impl Failure {
+    fn run(error: impl Into<Cause>) -> Self {
+        Self::Run(error.into())
+    }
+
+    fn configuration(error: impl Into<Cause>) -> Self {
+        Self::Configuration(error.into())
+    }
+}
+
+/// The signals that end a command.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(Failure::run)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::run)?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Who is asking: step 2 of the request path.
+//!
+//! A caller either shows a client token, `Authorization: Bearer <token>`, or is anonymous where the
+//! configuration allows that. Tokens are compared as SHA-256 digests in constant time, over the
+//! whole header value. Nothing of the client's `Authorization` is ever forwarded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use crate::config::{Scope, Scopes};
+use crate::workspace::Workspace;
+
+/// One party that may ask, resolved once when the gateway starts.
+#[derive(Debug)]
+pub struct Caller {
+    name: String,
+    workspace: Arc<Workspace>,
+    scopes: Scopes,
+}
+
+impl Caller {
+    /// A caller of `workspace`; `name` is what metrics and logs call it.
+    pub fn new(name: impl Into<String>, workspace: Arc<Workspace>, scopes: Scopes) -> Self {
+        Self {
+            name: name.into(),
+            workspace,
+            scopes,
+        }
+    }
+
+    /// What metrics and logs call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The one workspace it speaks for.
+    pub fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
+    }
+
+    /// Checks that the caller may do what needs `scope`.
+    ///
+    /// # Errors
+    /// [`Error::ScopeMissing`] when it may not.
+    pub fn require(&self, scope: Scope) -> Result<(), Error> {
+        if self.scopes.allows(scope) {
+            Ok(())
+        } else {
+            Err(Error::ScopeMissing(scope))
+        }
+    }
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// More than one `Authorization` line: who is meant would be a guess.
+    #[error("the request has several Authorization headers")]
+    SeveralCredentials,
+    /// No `Authorization`, and nobody may be anonymous.
+    #[error("the request has no client token")]
+    NoToken,
+    /// Not `Bearer`, or not a token of any client.
+    #[error("the client token is not known")]
+    UnknownToken,
+    /// The caller is known and may not do this.
+    #[error("the client lacks the scope {0}")]
+    ScopeMissing(Scope),
+}
+
+/// All parties that may ask.
+#[derive(Debug, Default)]
+pub struct Callers {
+    /// By the token's digest. Looking up by digest gives nothing away: to aim at a digest one
+    /// would have to invert SHA-256. The comparison of the whole digest is constant in time.
+    by_digest: HashMap<[u8; 32], Arc<Caller>, ahash::RandomState>,
+    anonymous: Option<Arc<Caller>>,
+}
+
+impl Callers {
+    /// Lets whoever holds the token with this SHA-256 `digest` speak as `caller`.
+    pub fn add(&mut self, digest: [u8; 32], caller: Arc<Caller>) {
+        self.by_digest.insert(digest, caller);
+    }
+
+    /// Lets whoever shows no token speak as `caller`.
+    pub fn allow_anonymous(&mut self, caller: Arc<Caller>) {
+        self.anonymous = Some(caller);
+    }
+
+    /// All callers, those with several tokens several times.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Caller>> {
+        self.by_digest.values().chain(&self.anonymous)
+    }
+
+    /// Finds out who sent a request with these `headers`.
+    ///
+    /// Where no client has a token, `Authorization` means nothing (a service that just changed its
+    /// base URL still sends its old Flameup key). Where some client has one, a token that is shown
+    /// must be known: falling back to anonymous would hide a typing error.
+    ///
+    /// # Errors
+    /// When nobody can be found for sure; see [`Error`].
+    pub fn identify(&self, headers: &HeaderMap) -> Result<&Arc<Caller>, Error> {
+        match (single_authorization(headers)?, &self.anonymous) {
+            (None, anonymous) => anonymous.as_ref().ok_or(Error::NoToken),
+            (Some(_), Some(anonymous)) if self.by_digest.is_empty() => Ok(anonymous),
+            (Some(value), _) => self.of_token(bearer(value.as_bytes())?),
+        }
+    }
+
+    fn of_token(&self, token: &[u8]) -> Result<&Arc<Caller>, Error> {
+        let digest = digest(&SHA256, token);
+        self.by_digest
+            .get_key_value(digest.as_ref())
+            .filter(|(known, _)| verify_slices_are_equal(&known[..], digest.as_ref()).is_ok())
+            .map(|(_, caller)| caller)
+            .ok_or(Error::UnknownToken)
+    }
+}
+
+/// The bearer token that `headers` carry, if any.
+///
+/// # Errors
+/// When there are several `Authorization` lines, or one that is not a bearer token.
+pub fn bearer_token(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
+    single_authorization(headers)?
+        .map(|value| bearer(value.as_bytes()))
+        .transpose()
+}
+
+fn single_authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let first = lines.next();
+    if lines.next().is_some() {
+        Err(Error::SeveralCredentials)
+    } else {
+        Ok(first)
+    }
+}
+
+/// The token of `Bearer <token>`: the scheme in any case (RFC 9110 §11.1), one blank, and then
+/// every byte counts.
+fn bearer(value: &[u8]) -> Result<&[u8], Error> {
+    const SCHEME: &[u8] = b"Bearer ";
+    match value.split_at_checked(SCHEME.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty() => {
+            Ok(token)
+        }
+        _ => Err(Error::UnknownToken),
+    }
+}

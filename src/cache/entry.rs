@@ -1,0 +1,193 @@
+//! An answer of Flameup's in the form that clients get it, stored or only relayed.
+
+use std::mem::size_of;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http::header::{AGE, ETAG, HeaderName, HeaderValue, VARY};
+use http::{HeaderMap, StatusCode};
+
+use super::control::ResponseDirectives;
+use super::freshness::Freshness;
+use super::key::CacheKey;
+use crate::headers;
+use crate::upstream::Response;
+
+/// Bytes that an entry takes beside its body, header values and key: the entry and its counter,
+/// and what the store keeps of it (node, key, frequency and order).
+const OVERHEAD_BYTES: usize = size_of::<Entry>() + 16 + 300;
+
+/// A response of Flameup's, its age, and what revalidates it.
+#[derive(Debug)]
+pub struct Entry {
+    status: StatusCode,
+    headers: Box<[(HeaderName, HeaderValue)]>,
+    body: Bytes,
+    freshness: Freshness,
+    etag: Option<HeaderValue>,
+    /// Whether `etag` is Flameup's, so that Flameup can be asked about it.
+    etag_is_upstreams: bool,
+    /// The spelling that Flameup was asked for, where it differs from the normal form.
+    spelled: Option<CacheKey>,
+}
+
+/// The configured lifetime of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// How long it is fresh at most.
+    pub ttl: Duration,
+    /// Share of `ttl`, 0 to 1, that is taken off for this entry.
+    pub jitter: f64,
+}
+
+impl Lifetime {
+    /// Of what is not stored.
+    pub const NONE: Self = Self {
+        ttl: Duration::ZERO,
+        jitter: 0.0,
+    };
+}
+
+impl Entry {
+    /// Makes an entry of `response`. A 200 without a validator gets one from its body.
+    pub fn new(response: &Response, lifetime: Lifetime) -> Self {
+        let directives = ResponseDirectives::of(&response.headers);
+        let freshness = Freshness::new(
+            response.requested_at,
+            age(&response.headers),
+            lifetime.ttl,
+            lifetime.jitter,
+            &directives,
+        );
+        let given = response.headers.get(ETAG);
+        let made = || (response.status == StatusCode::OK).then(|| strong_etag(&response.body))?;
+        Self {
+            status: response.status,
+            headers: headers::passed_on(&response.headers).collect(),
+            body: response.body.clone(),
+            freshness,
+            etag: given.cloned().or_else(made),
+            etag_is_upstreams: given.is_some(),
+            spelled: None,
+        }
+    }
+
+    /// The same entry, fresh again: Flameup answered 304 to its validator (RFC 9111 §4.3.4).
+    #[must_use]
+    pub fn freshened(&self, confirmation: &Response, lifetime: Lifetime) -> Self {
+        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
+        for (name, value) in headers::passed_on(&confirmation.headers) {
+            headers.insert(name, value);
+        }
+        if let Some(etag) = confirmation.headers.get(ETAG).or(self.validator()) {
+            headers.insert(ETAG, etag.clone());
+        }
+        if let Some(age) = confirmation.headers.get(AGE) {
+            headers.insert(AGE, age.clone());
+        }
+        let whole = Response {
+            status: self.status,
+            headers,
+            body: self.body.clone(),
+            requested_at: confirmation.requested_at,
+        };
+        Self::new(&whole, lifetime).spelled_as(self.spelled.clone())
+    }
+
+    /// Remembers the spelling that Flameup was asked for.
+    #[must_use]
+    pub fn spelled_as(mut self, spelled: Option<CacheKey>) -> Self {
+        self.spelled = spelled;
+        self
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Those of its headers that reach a client, the validator apart.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Its age and lifetime.
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// Its validator: Flameup's, or for a 200 one made of the body.
+    pub fn etag(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref()
+    }
+
+    /// The validator to ask Flameup with, if it ever gave one.
+    pub fn validator(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref().filter(|_| self.etag_is_upstreams)
+    }
+
+    /// Whether `spelled` is the spelling that Flameup was asked for, `person` the normal form.
+    pub(super) fn answers_spelling(&self, spelled: &CacheKey, person: &CacheKey) -> bool {
+        self.spelled.as_ref().unwrap_or(person) == spelled
+    }
+
+    /// Whole seconds of age, as `Age` states them.
+    pub fn age_seconds(&self, now: Instant) -> u64 {
+        self.freshness.current_age(now).as_secs()
+    }
+
+    /// Whether it had an age on arrival, from a cache before Flameup.
+    pub fn was_aged(&self) -> bool {
+        self.freshness.was_aged()
+    }
+
+    /// Bytes of memory that storing it takes.
+    pub(super) fn weight(&self, key: &[u8]) -> u32 {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(_, value)| value.len() + size_of::<(HeaderName, HeaderValue)>())
+            .sum();
+        let etag = self.etag.as_ref().map_or(0, HeaderValue::len);
+        let bytes = OVERHEAD_BYTES + headers + etag + self.body.len() + key.len();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether upstream's headers rule storing out: `Cache-Control`, or `Vary: *` (RFC 9111 §4.1).
+pub(super) fn forbids_storing(headers: &HeaderMap) -> bool {
+    ResponseDirectives::of(headers).forbids_storing
+        || headers
+            .get_all(VARY)
+            .iter()
+            .any(|value| value.as_bytes().contains(&b'*'))
+}
+
+/// `Age` on arrival, if another cache stands before Flameup; no number counts as none.
+fn age(headers: &HeaderMap) -> Duration {
+    let seconds = headers
+        .get(AGE)
+        .and_then(|age| age.to_str().ok())
+        .and_then(|age| age.parse().ok());
+    Duration::from_secs(u64::from(seconds.unwrap_or(0u32)))
+}
+
+/// A strong validator of exactly these bytes: half a SHA-256 is as good as unique.
+fn strong_etag(body: &[u8]) -> Option<HeaderValue> {
+    let hash = digest(&SHA256, body);
+    let mut etag = Vec::with_capacity(34);
+    etag.push(b'"');
+    for byte in &hash.as_ref()[..16] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        etag.push(HEX[usize::from(byte >> 4)]);
+        etag.push(HEX[usize::from(byte & 15)]);
+    }
+    etag.push(b'"');
+    HeaderValue::from_bytes(&etag).ok()
+}

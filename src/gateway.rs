@@ -1,0 +1,204 @@
+//! The request path: from a request to its answer, as a list of steps.
+//!
+//! [`Gateway::handle`] wraps what every request gets: an id, a record, an answer with its headers.
+//! `Gateway::answer` is the list. What a step refuses becomes an answer in one place,
+//! [`crate::problem`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, Uri, Version, request};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+
+pub mod exchange;
+pub mod failure;
+pub mod fetch;
+mod read;
+
+use crate::answer::Answer;
+use crate::auth::{Caller, Callers};
+use crate::cache::control::RequestDirectives;
+use crate::cache::{Cache, Settings};
+use crate::clock::Clock;
+use crate::problem::Problem;
+use crate::route::Route;
+use crate::server::Application;
+use crate::shield::Shield;
+use crate::telemetry::Telemetry;
+use crate::upstream::Upstream;
+use exchange::Exchange;
+use failure::{Failure, RequestError};
+use read::Read;
+
+/// Bounds on requests that the server cannot hold itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Largest body, in bytes.
+    pub body_bytes: u64,
+    /// Most header lines. The server bounds them on HTTP/1; HTTP/2 has only a bound in bytes.
+    pub headers: usize,
+}
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Gateway {
+    callers: Callers,
+    cache: Cache<Arc<Failure>>,
+    shield: Shield,
+    upstream: Upstream,
+    bounds: Bounds,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Gateway {
+    /// A gateway with an empty cache.
+    pub fn new(
+        callers: Callers,
+        settings: Settings,
+        upstream: Upstream,
+        bounds: Bounds,
+        clock: Clock,
+        telemetry: Arc<Telemetry>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            callers,
+            cache: Cache::new(settings),
+            shield: Shield::new(),
+            upstream,
+            bounds,
+            clock,
+            telemetry,
+        })
+    }
+
+    /// Answers one request. It always does: whatever goes wrong is an answer too.
+    ///
+    /// # Cancellation
+    /// When the client leaves, waiting ends; a fetch that was started for it goes on and is stored.
+    pub async fn handle<B: Body>(self: &Arc<Self>, request: Request<B>) -> Response<Full<Bytes>> {
+        let now = self.clock.now();
+        let has_body = !request.body().is_end_stream();
+        let (request, _unread) = request.into_parts();
+        let mut exchange = Exchange::begin(&request.headers, now);
+        let answer = self.answer(&request, has_body, &mut exchange, now).await;
+        let cache_status = answer.cache_status();
+        // What of a body was not read would be taken for the next request.
+        let response = answer.into_response(&request, exchange.id().clone(), has_body);
+        exchange.end(
+            &self.telemetry,
+            response.status(),
+            cache_status,
+            self.clock.now(),
+        );
+        response
+    }
+
+    /// The request path.
+    async fn answer(
+        self: &Arc<Self>,
+        request: &request::Parts,
+        has_body: bool,
+        exchange: &mut Exchange,
+        now: Instant,
+    ) -> Answer {
+        match self.admit(request, has_body, exchange) {
+            Err(failure) => Answer::refused(&failure),
+            Ok((caller, Route::ReadPerson { person, query })) => {
+                let workspace = caller.workspace();
+                let read = Read {
+                    workspace,
+                    place: workspace.place(&person),
+                    person,
+                    query,
+                    directives: RequestDirectives::of(&request.headers),
+                    request_id: exchange.id(),
+                    now,
+                };
+                self.read(read).await
+            }
+        }
+    }
+
+    /// Everything that is found out before the cache is looked at.
+    fn admit<'r>(
+        &self,
+        request: &'r request::Parts,
+        has_body: bool,
+        exchange: &mut Exchange,
+    ) -> Result<(&Caller, Route<'r>), Failure> {
+        check_head(request, &self.bounds)?;
+        let caller = self.callers.identify(&request.headers)?;
+        exchange.asked_by(caller);
+        let route = Route::classify(&request.method, &request.uri)?;
+        exchange.took(&route);
+        caller.require(route.scope())?;
+        check_body(&request.headers, has_body, &self.bounds)?;
+        Ok((caller, route))
+    }
+
+    /// Lets go of what the cache need not keep any longer. Called about once a second.
+    pub fn maintain(&self) {
+        self.cache.maintain();
+        self.telemetry.metrics().observe_cache(&self.cache);
+    }
+}
+
+impl Application for Gateway {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        Gateway::handle(&self, request).await
+    }
+
+    fn refuse(&self, problem: &Problem) -> Response<Bytes> {
+        let now = self.clock.now();
+        let exchange = Exchange::begin(&HeaderMap::new(), now);
+        let answer = Answer::unread(problem.clone());
+        let cache_status = answer.cache_status();
+        let response = answer.into_whole_response(exchange.id().clone());
+        exchange.end(&self.telemetry, response.status(), cache_status, now);
+        response
+    }
+}
+
+/// Refuses a head that two readers could understand in two ways.
+fn check_head(request: &request::Parts, bounds: &Bounds) -> Result<(), RequestError> {
+    let headers = &request.headers;
+    if headers.len() > bounds.headers {
+        return Err(RequestError::TooManyHeaders);
+    }
+    if request.version >= Version::HTTP_2 {
+        return Ok(()); // The authority is in the target, and framing is not done by headers.
+    }
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(RequestError::Framing);
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if agrees(&request.uri, host.as_bytes()) => Ok(()),
+        (Some(_), None) => Err(RequestError::Authority),
+        (None, None) if request.version < Version::HTTP_11 => Ok(()),
+        _ => Err(RequestError::Host),
+    }
+}
+
+/// Whether a target in absolute form names the same authority as `Host`.
+fn agrees(target: &Uri, host: &[u8]) -> bool {
+    target
+        .authority()
+        .is_none_or(|authority| authority.as_str().as_bytes().eq_ignore_ascii_case(host))
+}
+
+/// No route there is takes a body.
+fn check_body(headers: &HeaderMap, has_body: bool, bounds: &Bounds) -> Result<(), RequestError> {
+    let announced: Option<u64> = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    match announced {
+        Some(length) if length > bounds.body_bytes => Err(RequestError::BodyTooLarge),
+        _ if has_body => Err(RequestError::BodyOnRead),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! Everything that can keep a request from its answer, in the words of the module it happened in.
+
+use http::StatusCode;
+
+use crate::cache::collapse;
+use crate::cache::storable;
+use crate::{auth, route, shield, upstream};
+
+/// Why a request gets an answer of the gateway's own.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request's head is not one we serve.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Nobody we know, or nobody who may.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
+    /// No such route, or no usable id.
+    #[error(transparent)]
+    Route(#[from] route::Error),
+    /// The client wants no forward, and nothing stored does.
+    #[error("nothing stored satisfies the request")]
+    OnlyIfCached,
+    /// Too many wait for this person.
+    #[error(transparent)]
+    Waiters(#[from] collapse::TooManyWaiters),
+    /// The fetch that this request waited for did not land in time, or at all.
+    #[error(transparent)]
+    Wait(#[from] collapse::Error),
+    /// The forward was not admitted.
+    #[error(transparent)]
+    Shield(#[from] shield::Error),
+    /// No whole answer came.
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
+    /// A 200 that is not the person.
+    #[error(transparent)]
+    Unusable(#[from] storable::Error),
+    /// A 200 to a request with a query that is not JSON.
+    #[error("the answer is not JSON")]
+    NotJson,
+    /// A status that a lookup has no use for: informational, redirection, or success without body.
+    #[error("the upstream answered with status {0}")]
+    UnexpectedStatus(StatusCode),
+    /// Flameup refused our key.
+    #[error("the upstream refused the key")]
+    KeyRefused,
+    /// Flameup's limit is spent.
+    #[error("the upstream's rate limit is spent")]
+    RateLimited {
+        /// When to come back.
+        retry_after: std::time::Duration,
+    },
+}
+
+/// What is wrong with a request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// HTTP/1.1 requires exactly one `Host` (RFC 9112 §3.2).
+    #[error("the request must have exactly one Host header")]
+    Host,
+    /// The target's authority and `Host` disagree (RFC 9112 §3.2.2).
+    #[error("the request target names another host than the Host header")]
+    Authority,
+    /// Two framings: which one counts is what request smuggling is made of (RFC 9112 §6.1).
+    #[error("the request has both Content-Length and Transfer-Encoding")]
+    Framing,
+    /// A read with a body.
+    #[error("a read must not have a body")]
+    BodyOnRead,
+    /// A body beyond `server.limits.body_bytes`.
+    #[error("the request body is too large")]
+    BodyTooLarge,
+    /// More header lines than `server.limits.headers`.
+    #[error("the request has too many headers")]
+    TooManyHeaders,
+}
+
+impl Failure {
+    /// Whether a stale answer may take this failure's place. Where Flameup refused our key, it may
+    /// have been taken away on purpose: nothing is served on its credit. What the client did wrong
+    /// is its own.
+    pub fn may_be_covered(&self) -> bool {
+        match self {
+            Self::Waiters(_)
+            | Self::Wait(_)
+            | Self::Shield(_)
+            | Self::Upstream(_)
+            | Self::Unusable(_)
+            | Self::NotJson
+            | Self::UnexpectedStatus(_)
+            | Self::RateLimited { .. } => true,
+            Self::Request(_)
+            | Self::Auth(_)
+            | Self::Route(_)
+            | Self::OnlyIfCached
+            | Self::KeyRefused => false,
+        }
+    }
+
+    /// The status that Flameup answered with, where there was one.
+    pub fn upstream_status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Unusable(_) | Self::NotJson => Some(StatusCode::OK),
+            Self::UnexpectedStatus(status) => Some(*status),
+            Self::KeyRefused => Some(StatusCode::UNAUTHORIZED),
+            Self::RateLimited { .. } => Some(StatusCode::TOO_MANY_REQUESTS),
+            Self::Request(_)
+            | Self::Auth(_)
+            | Self::Route(_)
+            | Self::OnlyIfCached
+            | Self::Waiters(_)
+            | Self::Wait(_)
+            | Self::Shield(_)
+            | Self::Upstream(_) => None,
+        }
+    }
+}

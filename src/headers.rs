@@ -1,0 +1,41 @@
+//! Header names, and the few headers that are allowed through in each direction.
+//!
+//! Both directions are lists of what passes. Nothing is copied and then deleted, so a header that
+//! nobody thought of stays where it is (hop-by-hop ones among them, RFC 9110 §7.6.1).
+
+use http::HeaderMap;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue, LAST_MODIFIED,
+    RETRY_AFTER,
+};
+
+/// `Cache-Status` (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// `Proxy-Status` (RFC 9209).
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// `X-Request-Id`: taken from the client or made here, on every answer, and sent to Flameup.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How the gateway calls itself in `Via` (RFC 9110 §7.6.3), in both directions.
+pub const VIA_VALUE: HeaderValue = HeaderValue::from_static("1.1 flameup-gateway");
+
+/// Headers of Flameup's that reach a client, its validator apart, which the entry keeps.
+/// `Set-Cookie` would hand one client's session to another; a replayed `X-RateLimit-Remaining: 0`
+/// puts Flameup's own sample client to sleep.
+const PASSED_ON: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    CONTENT_LANGUAGE,
+    LAST_MODIFIED,
+    CACHE_CONTROL,
+    RETRY_AFTER,
+];
+
+/// Those lines of an upstream answer's headers that may reach a client.
+pub fn passed_on(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+    PASSED_ON.iter().flat_map(|name| {
+        headers
+            .get_all(name)
+            .iter()
+            .map(move |value| (name.clone(), value.clone()))
+    })
+}

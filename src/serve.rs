@@ -1,0 +1,248 @@
+//! Puts the parts together: from a configuration to a gateway that listens.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::admin::Admin;
+use crate::auth::{Caller, Callers};
+use crate::cache::Settings;
+use crate::cache::freshness::StaleWindows;
+use crate::clock::Clock;
+use crate::config::{Config, ListenAddress, WorkspaceId, WorkspaceName};
+use crate::gateway::{Bounds, Gateway};
+use crate::server::listener::Listener;
+use crate::server::{Numbers, Server};
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{self, Upstream};
+use crate::workspace::Workspace;
+
+/// Between two rounds of letting go of what the cache need not keep.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+
+/// How long operators' requests under way may take once the gateway has drained.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// What callers without a token are called.
+const ANONYMOUS: &str = "anonymous";
+
+/// A gateway that listens. Dropping it ends it at once; [`Running::drain`] ends it well.
+#[derive(Debug)]
+pub struct Running {
+    data: Arc<Server<Gateway>>,
+    admin: Arc<Admin>,
+    operators: Arc<Server<Admin>>,
+    addresses: Vec<ListenAddress>,
+    admin_address: Option<ListenAddress>,
+    drain_timeout: Duration,
+    maintenance: JoinHandle<()>,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The way to Flameup is not usable.
+    #[error("preparing connections to the upstream")]
+    Upstream(#[from] upstream::connect::Error),
+    /// An address cannot be listened on.
+    #[error("listening on {address} ({key})")]
+    Listen {
+        /// The address.
+        address: ListenAddress,
+        /// The configuration key it stands under.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Running {
+    /// Starts a gateway as configured.
+    ///
+    /// # Errors
+    /// When it cannot listen, or could not reach Flameup; see [`Error`].
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
+        let upstream = Upstream::new(&config.upstream)?;
+        let mut listeners = Vec::with_capacity(config.server.listen.len());
+        for address in &config.server.listen {
+            listeners.push(bind(address, "server.listen").await?);
+        }
+        let admin_listener = match &config.admin.listen {
+            Some(address) => Some(bind(address, "admin.listen").await?),
+            None => None,
+        };
+
+        let callers = callers(config);
+        let names = callers
+            .iter()
+            .map(|caller| (caller.name(), caller.workspace().name()));
+        let telemetry = Arc::new(Telemetry::new(
+            Metrics::new(names),
+            config.telemetry.access_log,
+        ));
+        let gateway = Gateway::new(
+            callers,
+            settings(config),
+            upstream,
+            bounds(config),
+            clock,
+            Arc::clone(&telemetry),
+        );
+        let numbers = Numbers {
+            open: telemetry.metrics().connections().clone(),
+            refused: telemetry.metrics().connections_refused().clone(),
+        };
+        let data = Server::new(Arc::clone(&gateway), &config.server.limits, numbers);
+        let admin = Admin::new(Arc::clone(&gateway), telemetry, config.admin.token.clone());
+        let admin = Arc::new(admin);
+        let operators = Server::new(
+            Arc::clone(&admin),
+            &config.server.limits,
+            Numbers::default(),
+        );
+
+        let running = Self {
+            addresses: addresses(&listeners),
+            admin_address: admin_listener
+                .as_ref()
+                .and_then(|listener| listener.address().ok()),
+            drain_timeout: config.server.drain_timeout,
+            maintenance: tokio::spawn(maintain(Arc::clone(&gateway))),
+            data,
+            admin,
+            operators,
+        };
+        for listener in listeners {
+            running.data.listen(listener);
+        }
+        if let Some(listener) = admin_listener {
+            running.operators.listen(listener);
+        }
+        Ok(running)
+    }
+
+    /// Where clients are listened to.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Where operators are listened to.
+    pub fn admin_address(&self) -> Option<&ListenAddress> {
+        self.admin_address.as_ref()
+    }
+
+    /// Stops accepting, lets what was accepted finish, and ends. Takes no longer than the
+    /// configured drain timeout and a moment.
+    pub async fn drain(self) {
+        info!("draining");
+        self.admin.drain();
+        if !self.data.drain(self.drain_timeout).await {
+            warn!("some connections did not finish in time and were ended");
+        }
+        self.operators.drain(ADMIN_DRAIN).await;
+        info!("stopped");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.data.kill();
+        self.operators.kill();
+        self.maintenance.abort();
+    }
+}
+
+async fn bind(address: &ListenAddress, key: &'static str) -> Result<Listener, Error> {
+    let listener = Listener::bind(address).await;
+    listener.map_err(|source| Error::Listen {
+        address: address.clone(),
+        key,
+        source,
+    })
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<ListenAddress> {
+    listeners
+        .iter()
+        .filter_map(|listener| listener.address().ok())
+        .collect()
+}
+
+fn settings(config: &Config) -> Settings {
+    let cache = &config.cache;
+    Settings {
+        max_bytes: cache.max_bytes.as_u64(),
+        ttl: cache.ttl,
+        ttl_jitter: cache.ttl_jitter,
+        windows: StaleWindows {
+            while_revalidate: cache.stale_while_revalidate,
+            if_error: cache.stale_if_error,
+        },
+        negative_ttl: cache.negative_ttl,
+        // Half of the time that it may take at most: late enough that it is the exception, early
+        // enough that a second attempt can still serve those who wait.
+        stall_after: config.upstream.timeout / 2,
+    }
+}
+
+fn bounds(config: &Config) -> Bounds {
+    let limits = &config.server.limits;
+    Bounds {
+        body_bytes: limits.body_bytes.as_u64(),
+        headers: limits.headers,
+    }
+}
+
+fn callers(config: &Config) -> Callers {
+    let workspaces = workspaces(config);
+    let caller = |name: &str, workspace: &WorkspaceName, scopes| {
+        Arc::new(Caller::new(
+            name,
+            Arc::clone(&workspaces[workspace]),
+            scopes,
+        ))
+    };
+    let mut callers = Callers::default();
+    for (name, client) in &config.clients {
+        let caller = caller(name.as_str(), &client.workspace, client.scopes);
+        for digest in &client.token_sha256 {
+            callers.add(*digest.as_bytes(), Arc::clone(&caller));
+        }
+    }
+    if let Some(anonymous) = &config.anonymous {
+        callers.allow_anonymous(caller(ANONYMOUS, &anonymous.workspace, anonymous.scopes));
+    }
+    callers
+}
+
+/// The workspaces by name, each with a number of its own.
+fn workspaces(config: &Config) -> BTreeMap<&WorkspaceName, Arc<Workspace>> {
+    (0..)
+        .zip(&config.workspaces)
+        .map(|(index, (name, workspace))| {
+            let id = workspace.workspace_id.as_ref().map(WorkspaceId::as_str);
+            let key = workspace.api_key.clone();
+            let email_case = config.cache.email_case;
+            (
+                name,
+                Arc::new(Workspace::new(name.as_str(), index, key, id, email_case)),
+            )
+        })
+        .collect()
+}
+
+async fn maintain(gateway: Arc<Gateway>) {
+    let mut rounds = interval(MAINTENANCE);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        gateway.maintain();
+    }
+}

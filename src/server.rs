@@ -1,0 +1,143 @@
+//! Listeners and connections: step 1 of the request path.
+//!
+//! Accepts connections up to a limit, serves HTTP/1.1 or HTTP/2 on each, and drains: a request
+//! whose connection was accepted is answered, within a deadline that nothing outlives.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+mod activity;
+mod connection;
+pub mod listener;
+mod socket;
+
+use crate::config::Limits;
+use crate::problem::Problem;
+use listener::{Listener, Stream};
+
+/// How long accepting pauses when the system has no room for one more connection. Trying again at
+/// once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers what comes in over a connection.
+pub trait Application: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+
+    /// Puts a problem with a request that could not even be read into the form of a response.
+    fn refuse(&self, problem: &Problem) -> Response<Bytes>;
+}
+
+/// What the listeners of one application share.
+#[derive(Debug)]
+pub struct Server<A> {
+    application: Arc<A>,
+    limits: Limits,
+    room: Arc<Semaphore>,
+    connections: TaskTracker,
+    numbers: Numbers,
+    /// Connections are asked to end.
+    draining: CancellationToken,
+    /// Connections are ended.
+    killed: CancellationToken,
+}
+
+/// Numbers that a server keeps up to date.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    /// Open connections.
+    pub open: Gauge,
+    /// Connections beyond the limit.
+    pub refused: Counter,
+}
+
+impl<A: Application> Server<A> {
+    /// A server of `application`, with nothing to listen to yet.
+    pub fn new(application: Arc<A>, limits: &Limits, numbers: Numbers) -> Arc<Self> {
+        Arc::new(Self {
+            application,
+            limits: limits.clone(),
+            room: Arc::new(Semaphore::new(limits.connections)),
+            connections: TaskTracker::new(),
+            numbers,
+            draining: CancellationToken::new(),
+            killed: CancellationToken::new(),
+        })
+    }
+
+    /// Accepts connections from `listener` until the server drains.
+    pub fn listen(self: &Arc<Self>, listener: Listener) {
+        let server = Arc::clone(self);
+        self.connections
+            .spawn(async move { server.accept(listener).await });
+    }
+
+    /// Stops accepting, lets what was accepted finish, and ends what has not by `deadline`.
+    /// Returns whether everything finished by itself.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.draining.cancel();
+        self.connections.close();
+        let finished = tokio::time::timeout(deadline, self.connections.wait())
+            .await
+            .is_ok();
+        self.killed.cancel();
+        self.connections.wait().await;
+        finished
+    }
+
+    /// Ends everything at once.
+    pub fn kill(&self) {
+        self.draining.cancel();
+        self.killed.cancel();
+    }
+
+    async fn accept(self: Arc<Self>, listener: Listener) {
+        loop {
+            tokio::select! {
+                // Connections that wait in the backlog are taken before draining is noticed: to
+                // their clients they were accepted.
+                biased;
+                accepted = listener.accept() => match accepted {
+                    Ok(stream) => self.begin(stream),
+                    Err(error) => {
+                        warn!(error = %error, "accepting a connection failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                () = self.draining.cancelled() => return,
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, stream: Stream) {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.numbers.refused.inc();
+            return; // Dropping it closes it: the client finds out at once.
+        };
+        let server = Arc::clone(self);
+        self.connections.spawn(async move {
+            server.numbers.open.inc();
+            tokio::select! {
+                () = connection::serve(stream, &server) => {}
+                () = server.killed.cancelled() => {}
+            }
+            server.numbers.open.dec();
+            drop(room);
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytesize::ByteSize;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use super::activity::{Activity, Look, Watch};
+use super::listener::Stream;
+use super::socket::{Socket, to_bytes};
+use super::{Application, Server};
+use crate::problem::Problem;
+
+/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection that was asked to end may take to, beyond the requests it has under way.
+const END_GRACE: Duration = Duration::from_secs(1);
+
+/// How long an idle connection is still listened to when draining begins: a request that its
+/// client has just sent may be on its way.
+const DRAIN_GRACE: Duration = Duration::from_millis(100);
+
+/// How long, and how much, is read from a client after the last answer. Closing on unread bytes
+/// would reset the connection and could take the answer with it (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 256 * 1024;
+
+/// Serves one connection to its end.
+pub(super) async fn serve<A: Application>(stream: Stream, server: &Arc<Server<A>>) {
+    let mut stream = stream;
+    let sniffed = tokio::select! {
+        sniffed = timeout(server.limits.header_timeout, sniff(&mut stream)) => sniffed.ok().flatten(),
+        () = async { server.draining.cancelled().await; sleep(DRAIN_GRACE).await } => None,
+    };
+    let Some((prefix, is_h2)) = sniffed else {
+        return;
+    };
+    let activity = Arc::new(Activity::default());
+    let socket = Socket::new(stream, prefix, Arc::clone(&activity));
+    if is_h2 {
+        serve_h2(socket, server, activity).await;
+    } else {
+        serve_h1(socket, server, activity).await;
+    }
+}
+
+/// Reads just enough to tell HTTP/2 from HTTP/1: the first byte that differs from the preface.
+/// Nothing at all is no connection to serve.
+async fn sniff(stream: &mut Stream) -> Option<(Vec<u8>, bool)> {
+    let mut read = Vec::with_capacity(512);
+    loop {
+        if stream.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+        let common = read.len().min(PREFACE.len());
+        if read[..common] != PREFACE[..common] {
+            return Some((read, false));
+        }
+        if common == PREFACE.len() {
+            return Some((read, true));
+        }
+    }
+}
+
+async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: Arc<Activity>) {
+    let application = Arc::clone(&server.application);
+    let refuse = move |status| to_bytes(&application.refuse(&unreadable_head(status)));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Timed by the watch, which needs no timer per request.
+        .header_read_timeout(None)
+        .max_buf_size(in_memory(server.limits.header_bytes))
+        .max_headers(server.limits.headers)
+        // One buffer, written whole: 6 to 8 % less work for answers of this size.
+        .writev(false)
+        .serve_connection(
+            TokioIo::new(socket.refusing(refuse)),
+            service(server, &activity),
+        );
+    let look = until_ended(Pin::new(&mut connection), server, &activity, false).await;
+    let mut socket = connection.into_parts().io.into_inner();
+    if look == Look::HeadTooSlow {
+        let problem = unreadable_head(StatusCode::REQUEST_TIMEOUT);
+        let bytes = to_bytes(&server.application.refuse(&problem));
+        // The client may be gone; it has been told what could be told.
+        let _ = timeout(END_GRACE, socket.write_all(&bytes)).await;
+    }
+    linger(socket).await;
+}
+
+async fn serve_h2<A: Application>(socket: Socket, server: &Server<A>, activity: Arc<Activity>) {
+    let limits = &server.limits;
+    let mut connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes.as_u64()).unwrap_or(u32::MAX))
+        .serve_connection(TokioIo::new(socket), service(server, &activity));
+    until_ended(Pin::new(&mut connection), server, &activity, true).await;
+}
+
+/// The application as hyper calls it.
+fn service<A: Application>(
+    server: &Server<A>,
+    activity: &Arc<Activity>,
+) -> impl HttpService<
+    Incoming,
+    ResBody = Full<Bytes>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + use<A>,
+> + use<A> {
+    let (application, activity) = (Arc::clone(&server.application), Arc::clone(activity));
+    service_fn(move |request: Request<Incoming>| {
+        let (application, under_way) = (Arc::clone(&application), activity.begin());
+        async move {
+            let response = application.handle(request).await;
+            drop(under_way);
+            Ok(response)
+        }
+    })
+}
+
+/// Runs a connection until it ends by itself, or must be ended. Tells the last look at it.
+async fn until_ended(
+    mut connection: Pin<&mut impl GracefulConnection>,
+    server: &Server<impl Application>,
+    activity: &Activity,
+    multiplexed: bool,
+) -> Look {
+    let begun = Instant::now();
+    let mut watch = Watch::new(&server.limits, multiplexed, begun);
+    let mut looks = interval(Watch::interval(&server.limits));
+    let max_age = max_age(server.limits.connection_max_age);
+    let mut ending = false;
+    let mut draining = pin!(async {
+        server.draining.cancelled().await;
+        sleep(DRAIN_GRACE).await;
+    });
+    loop {
+        let end = tokio::select! {
+            biased;
+            _ended = connection.as_mut() => return Look::Fine,
+            () = &mut draining, if !ending => true,
+            now = looks.tick() => match watch.look(activity, now) {
+                Look::Fine => now.saturating_duration_since(begun) >= max_age,
+                Look::Unused if !ending => true,
+                look => return look,
+            },
+        };
+        if end && !ending {
+            ending = true;
+            connection.as_mut().graceful_shutdown();
+            watch.shorten_pause(END_GRACE);
+        }
+    }
+}
+
+/// A connection's age at which it is asked to end. Up to a tenth is taken off, so that connections
+/// that began together do not all come back together.
+fn max_age(configured: Duration) -> Duration {
+    if configured.is_zero() {
+        return Duration::MAX;
+    }
+    let random = ahash::RandomState::new().hash_one(0) % 1000;
+    configured.mul_f64(1.0 - 0.1 * f64::from(u32::try_from(random).unwrap_or(0)) / 1000.0)
+}
+
+/// Says that nothing more will be sent, and reads what the client still has to say.
+async fn linger(mut socket: Socket) {
+    if socket.at_end() {
+        return;
+    }
+    let goodbye = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut socket.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether the client takes part or not, the connection is closed after this.
+    let _ = timeout(LINGER, goodbye).await;
+}
+
+/// What a client is told whose request could not be read.
+fn unreadable_head(status: StatusCode) -> Problem {
+    let message = match status {
+        StatusCode::URI_TOO_LONG => "The request target is too long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            "The request's headers are larger, or more, than this gateway accepts"
+        }
+        StatusCode::REQUEST_TIMEOUT => "The request did not come to an end in time",
+        _ => "The request is not readable as HTTP/1.1",
+    };
+    Problem::new(status, "http_request_error", message)
+}
+
+/// A size as this machine counts memory.
+fn in_memory(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,149 @@
+//! What operators see: metrics, and logs that name nobody.
+//!
+//! # Invariants
+//! - No metric label and no log field holds an identifier, an e-mail, a token or a key. People
+//!   appear as keyed hashes; the key is random and lives as long as the process.
+//! - A failure is logged once, where it is handled: here.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use http::StatusCode;
+use tracing::{error, info, warn};
+
+pub mod histogram;
+pub mod log;
+pub mod metrics;
+
+use crate::cache::key::CacheKey;
+use crate::config::AccessLog;
+use crate::gateway::exchange::Ended;
+use crate::gateway::failure::Failure;
+use crate::gateway::fetch::Purpose;
+use metrics::Metrics;
+
+/// Counts and logs.
+#[derive(Debug)]
+pub struct Telemetry {
+    metrics: Metrics,
+    access_log: AccessLog,
+    hash_key: hmac::Key,
+}
+
+/// A forward that has ended.
+#[derive(Debug)]
+pub struct Forwarded<'a> {
+    /// Whose key it went out under.
+    pub workspace: &'a str,
+    /// What it was made for.
+    pub purpose: Purpose,
+    /// The kind of identifier that was asked for.
+    pub person_kind: &'static str,
+    /// Who was asked for; only its hash is logged.
+    pub asked: &'a CacheKey,
+    /// Flameup's status, if it answered.
+    pub status: Option<StatusCode>,
+    /// Why it was of no use.
+    pub failure: Option<&'a Failure>,
+    /// From sending to the last byte.
+    pub duration: Duration,
+}
+
+impl Telemetry {
+    /// Telemetry that writes the access log as told.
+    ///
+    /// # Panics
+    /// When the system has no random numbers to give.
+    pub fn new(metrics: Metrics, access_log: AccessLog) -> Self {
+        let hash_key =
+            hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())
+                .expect("the system gives random numbers");
+        Self {
+            metrics,
+            access_log,
+            hash_key,
+        }
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts a request that was answered, and logs it if the access log wants it.
+    pub fn answered(&self, ended: &Ended<'_>) {
+        self.metrics.answered(ended);
+        let wanted = match self.access_log {
+            AccessLog::Off => false,
+            AccessLog::Errors => is_error(ended.status),
+            AccessLog::All => true,
+        };
+        if wanted {
+            info!(
+                target: "flameup_gateway::access",
+                { request.id = ended.id.to_str().unwrap_or("-"),
+                client.name = ended.caller.map_or("-", |caller| caller.name()),
+                workspace.name = ended.caller.map_or("-", |caller| caller.workspace().name()),
+                http.route = ended.route,
+                http.status = ended.status.as_u16(),
+                cache.outcome = ended.cache.outcome().word(),
+                duration_us = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX) },
+                "answered"
+            );
+        }
+    }
+
+    /// Counts a forward, and logs it if it was of no use.
+    pub fn forwarded(&self, forward: &Forwarded<'_>) {
+        self.metrics.forwarded(forward);
+        let Some(failure) = forward.failure else {
+            return;
+        };
+        warn!(
+            workspace.name = forward.workspace,
+            forward.purpose = forward.purpose.word(),
+            person.kind = forward.person_kind,
+            person.hash = self.hash(forward.asked),
+            upstream.status = forward.status.map(|status| status.as_u16()),
+            duration_ms = u64::try_from(forward.duration.as_millis()).unwrap_or(u64::MAX),
+            error = chain(failure),
+            "forward failed"
+        );
+    }
+
+    /// Raises the alarm that a key shows people of another workspace than before.
+    pub fn foreign_workspace(&self, workspace: &str, asked: &CacheKey) {
+        self.metrics.foreign_workspace(workspace);
+        error!(
+            workspace.name = workspace,
+            person.hash = self.hash(asked),
+            "a person of another workspace came under this key; it was not stored"
+        );
+    }
+
+    /// How a person is named where it must be told apart but not told: eight bytes of a keyed hash.
+    pub fn hash(&self, key: &CacheKey) -> String {
+        use std::fmt::Write as _;
+        let tag = hmac::sign(&self.hash_key, key.as_bytes());
+        tag.as_ref()[..8]
+            .iter()
+            .fold(String::with_capacity(16), |mut text, byte| {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+}
+
+/// Whether an answer belongs into the log of errors. A person's 404 is an answer like any other.
+fn is_error(status: StatusCode) -> bool {
+    (status.is_client_error() && status != StatusCode::NOT_FOUND) || status.is_server_error()
+}
+
+/// An error and its causes, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.dedup();
+    words.join(": ")
+}

@@ -1,0 +1,296 @@
+//! Numbers for Prometheus, by the names that dashboards know.
+//!
+//! Labels come from the configuration and from lists in the code, so their number is bounded; none
+//! holds anything of a person's. What a hit touches is resolved beforehand and counted in sharded
+//! atomics.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::Forwarded;
+use super::histogram::Histogram;
+use crate::cache::Cache;
+use crate::cache::status::Outcome;
+use crate::gateway::exchange::Ended;
+use crate::route;
+
+/// All metrics of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    /// The counters of plain hits, by client and route.
+    hits: Hits,
+    durations: [Histogram; Outcome::ALL.len()],
+    collapsed: Counter,
+    upstream_requests: Family<ForwardLabels, Counter>,
+    upstream_durations: Family<PurposeLabels, Histogram>,
+    foreign_workspaces: Family<WorkspaceLabels, Counter>,
+    connections: Gauge,
+    connections_refused: Counter,
+    cache_entries: Family<KindLabels, Gauge>,
+    cache_bytes: Family<KindLabels, Gauge>,
+    evictions: Family<EvictionLabels, Counter>,
+}
+
+/// By client, one counter for each of the routes' names.
+type Hits = HashMap<String, [Counter; route::NAMES.len()], ahash::RandomState>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    workspace: String,
+    client: String,
+    route: &'static str,
+    status: u16,
+    cache: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ForwardLabels {
+    workspace: String,
+    purpose: &'static str,
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PurposeLabels {
+    workspace: String,
+    purpose: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WorkspaceLabels {
+    workspace: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EvictionLabels {
+    kind: &'static str,
+    cause: &'static str,
+}
+
+impl Metrics {
+    /// Metrics that know `callers`, each with its client and workspace name, beforehand.
+    pub fn new<'a>(callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut registry = Registry::with_prefix("flameup_gateway");
+        let metrics = Self {
+            requests: Family::default(),
+            hits: HashMap::default(),
+            durations: std::array::from_fn(|_| Histogram::default()),
+            collapsed: Counter::default(),
+            upstream_requests: Family::default(),
+            upstream_durations: Family::new_with_constructor(Histogram::default),
+            foreign_workspaces: Family::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            cache_entries: Family::default(),
+            cache_bytes: Family::default(),
+            evictions: Family::default(),
+            registry: Registry::default(),
+        };
+        metrics.register(&mut registry);
+        Self {
+            hits: metrics.resolve_hits(callers),
+            registry,
+            ..metrics
+        }
+    }
+
+    /// Counts a request that was answered.
+    pub(super) fn answered(&self, ended: &Ended<'_>) {
+        let outcome = ended.cache.outcome();
+        self.durations[outcome as usize].observe(ended.duration);
+        if outcome == Outcome::Collapsed {
+            self.collapsed.inc();
+        }
+        if outcome == Outcome::Hit
+            && ended.status == http::StatusCode::OK
+            && let Some(counter) = ended
+                .caller
+                .and_then(|caller| self.hit(caller.name(), ended.route))
+        {
+            counter.inc();
+            return;
+        }
+        let labels = RequestLabels {
+            workspace: ended
+                .caller
+                .map_or("-", |caller| caller.workspace().name())
+                .to_owned(),
+            client: ended.caller.map_or("-", |caller| caller.name()).to_owned(),
+            route: ended.route,
+            status: ended.status.as_u16(),
+            cache: outcome.word(),
+        };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Counts a forward that has ended.
+    pub(super) fn forwarded(&self, forward: &Forwarded<'_>) {
+        let (workspace, purpose) = (forward.workspace.to_owned(), forward.purpose.word());
+        let labels = PurposeLabels {
+            workspace: workspace.clone(),
+            purpose,
+        };
+        self.upstream_durations
+            .get_or_create(&labels)
+            .observe(forward.duration);
+        let status = forward
+            .status
+            .map_or("none".to_owned(), |status| status.as_str().to_owned());
+        self.upstream_requests
+            .get_or_create(&ForwardLabels {
+                workspace,
+                purpose,
+                status,
+            })
+            .inc();
+    }
+
+    /// Counts an alarm about a key.
+    pub(super) fn foreign_workspace(&self, workspace: &str) {
+        let labels = WorkspaceLabels {
+            workspace: workspace.to_owned(),
+        };
+        self.foreign_workspaces.get_or_create(&labels).inc();
+    }
+
+    /// Takes over what the cache counts itself.
+    pub fn observe_cache<F: Clone>(&self, cache: &Cache<F>) {
+        for (kind, store) in [("person", cache.people()), ("absence", cache.absences())] {
+            let labels = KindLabels { kind };
+            let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            self.cache_entries
+                .get_or_create(&labels)
+                .set(gauge(store.len()));
+            self.cache_bytes
+                .get_or_create(&labels)
+                .set(gauge(store.bytes()));
+            let evictions = store.evictions();
+            for (cause, count) in [("size", &evictions.size), ("expired", &evictions.expired)] {
+                let counter = self
+                    .evictions
+                    .get_or_create(&EvictionLabels { kind, cause })
+                    .clone();
+                counter
+                    .inner()
+                    .store(count.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The gauge of open client connections.
+    pub fn connections(&self) -> &Gauge {
+        &self.connections
+    }
+
+    /// The counter of connections that were one too many.
+    pub fn connections_refused(&self) -> &Counter {
+        &self.connections_refused
+    }
+
+    /// Everything, as `OpenMetrics` text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn hit(&self, client: &str, route: &'static str) -> Option<&Counter> {
+        let at = route::NAMES.iter().position(|name| *name == route)?;
+        self.hits.get(client)?.get(at)
+    }
+
+    /// Resolves the counters of plain hits, so that a hit takes no lock.
+    fn resolve_hits<'a>(&self, callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Hits {
+        let counters = |(client, workspace): (&str, &str)| {
+            route::NAMES.map(|route| {
+                let labels = RequestLabels {
+                    workspace: workspace.to_owned(),
+                    client: client.to_owned(),
+                    route,
+                    status: 200,
+                    cache: Outcome::Hit.word(),
+                };
+                self.requests.get_or_create(&labels).clone()
+            })
+        };
+        callers
+            .into_iter()
+            .map(|caller| (caller.0.to_owned(), counters(caller)))
+            .collect()
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let build = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The program that runs", Info::new(build));
+        registry.register("requests", "Requests answered", self.requests.clone());
+        for outcome in Outcome::ALL {
+            let label = ("cache".into(), outcome.word().into());
+            registry.sub_registry_with_label(label).register(
+                "request_duration_seconds",
+                "From the head of a request to the head of its response",
+                self.durations[outcome as usize].clone(),
+            );
+        }
+        registry.register(
+            "collapsed",
+            "Requests answered by another's forward",
+            self.collapsed.clone(),
+        );
+        registry.register(
+            "upstream_requests",
+            "Requests sent to Flameup",
+            self.upstream_requests.clone(),
+        );
+        registry.register(
+            "upstream_duration_seconds",
+            "From sending to the last byte",
+            self.upstream_durations.clone(),
+        );
+        registry.register(
+            "foreign_workspaces",
+            "People of another workspace than the key has shown before",
+            self.foreign_workspaces.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open client connections",
+            self.connections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Client connections beyond server.limits.connections",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "cache_entries",
+            "Entries stored",
+            self.cache_entries.clone(),
+        );
+        registry.register(
+            "cache_bytes",
+            "Bytes stored, by our own count",
+            self.cache_bytes.clone(),
+        );
+        registry.register(
+            "cache_evictions",
+            "Entries gone for room or age",
+            self.evictions.clone(),
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! The way to Flameup: step 6 of the request path. Sends one request within its deadlines.
+//!
+//! One pool of connections to one host. HTTP/2 where the peer offers it by ALPN, HTTP/1.1
+//! otherwise. Certificates are always verified, against the system's roots and those of
+//! `upstream.ca_file`. Redirects are answers like any other and are not followed.
+//!
+//! # Invariants
+//! - Sending takes a [`Permit`] by value.
+//! - The deadline is a total, from admission to the last byte of the body: a peer that sends a byte
+//!   a second gains nothing.
+//! - An answer that quotes the key leaves this module as an error.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+pub mod connect;
+pub mod request;
+pub mod response;
+
+use crate::config;
+use crate::shield::Permit;
+use crate::workspace::Workspace;
+use connect::Connector;
+use request::PersonRequest;
+pub use response::Response;
+
+/// Idle connections kept. Two requests a second never need many.
+const MAX_IDLE: usize = 16;
+
+/// How long a connection stays idle: below the 60 s after which common peers close theirs, so that
+/// a request rarely meets a connection that has just died.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Between pings on an HTTP/2 connection, and how long to wait for their answer: without them a
+/// dead peer would hang every stream until its deadline.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bounds on the head of an answer.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+
+/// Sends requests to Flameup.
+#[derive(Debug)]
+pub struct Upstream {
+    client: Client<Connector, Empty<Bytes>>,
+    base: config::BaseUrl,
+    timeout: Duration,
+}
+
+/// Why there is no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request could not be put together; only a query can cause this.
+    #[error("building the request")]
+    Build(#[source] http::Error),
+    /// No connection within `upstream.connect_timeout`.
+    #[error("connecting took too long")]
+    ConnectTimeout,
+    /// The name does not resolve.
+    #[error("resolving the upstream's name")]
+    Resolve(#[source] BoxError),
+    /// Nobody listens there.
+    #[error("the upstream refused the connection")]
+    Refused(#[source] BoxError),
+    /// The certificate is not one we trust for this name.
+    #[error("the upstream's certificate is not trusted")]
+    Certificate(#[source] BoxError),
+    /// Another failure while connecting.
+    #[error("connecting to the upstream")]
+    Connect(#[source] BoxError),
+    /// The connection ended before a whole head had come.
+    #[error("the upstream closed the connection without an answer")]
+    Closed(#[source] BoxError),
+    /// The head is no HTTP, or beyond its bounds.
+    #[error("the upstream's answer is not usable HTTP")]
+    Protocol(#[source] BoxError),
+    /// No whole answer within `upstream.timeout`.
+    #[error("the upstream took too long")]
+    Timeout,
+    /// The body ended early or is framed wrongly.
+    #[error("the upstream's answer broke off")]
+    Body(#[source] hyper::Error),
+    /// The body is larger than [`response::MAX_BODY_BYTES`].
+    #[error("the upstream's answer is larger than 1 MiB")]
+    TooLarge,
+    /// The body has a content coding nobody asked for.
+    #[error("the upstream's answer has a content coding")]
+    Encoded,
+    /// The answer contains our key.
+    #[error("the upstream's answer quotes the key")]
+    QuotesKey,
+}
+
+/// A cause of any type, as hyper hands them out.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Upstream {
+    /// An upstream as configured. No connection is made yet.
+    ///
+    /// # Errors
+    /// When the system's certificates or `upstream.ca_file` cannot be loaded.
+    pub fn new(config: &config::Upstream) -> Result<Self, connect::Error> {
+        let connector = Connector::new(config)?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http1_max_headers(MAX_HEADERS)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .http2_max_header_list_size(64 * 1024)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector);
+        Ok(Self {
+            client,
+            base: config.base_url.clone(),
+            timeout: config.timeout,
+        })
+    }
+
+    /// How long a request may take in all.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends one request under `workspace`'s key and takes in the whole answer.
+    ///
+    /// `now` is the moment that the answer's age counts from.
+    ///
+    /// # Errors
+    /// When there is no whole answer in time; see [`Error`].
+    ///
+    /// # Cancellation
+    /// The request is abandoned; its connection is not used again.
+    pub async fn send(
+        &self,
+        request: &PersonRequest<'_>,
+        workspace: &Workspace,
+        permit: Permit,
+        now: Instant,
+    ) -> Result<Response, Error> {
+        let request = request
+            .build(&self.base, workspace.authorization())
+            .map_err(Error::Build)?;
+        let answer = async {
+            let response = self
+                .client
+                .request(request)
+                .await
+                .map_err(Error::of_request)?;
+            Response::collect(response, workspace.api_key(), now).await
+        };
+        let answer = timeout(self.timeout, answer)
+            .await
+            .map_err(|_| Error::Timeout)?;
+        drop(permit);
+        answer
+    }
+}
+
+impl Error {
+    /// Finds out what a failed request failed of. hyper tells only part of it by type; the rest
+    /// stands in the chain of causes.
+    fn of_request(error: hyper_util::client::legacy::Error) -> Self {
+        let io_kind = cause::<io::Error>(&error).map(io::Error::kind);
+        if error.is_connect() {
+            let tls = cause::<rustls::Error>(&error).or_else(|| {
+                cause::<io::Error>(&error)?
+                    .get_ref()?
+                    .downcast_ref::<rustls::Error>()
+            });
+            return match (tls, io_kind) {
+                (Some(rustls::Error::InvalidCertificate(_)), _) => Self::Certificate(error.into()),
+                (Some(_), _) => Self::Connect(error.into()),
+                (None, Some(io::ErrorKind::TimedOut)) => Self::ConnectTimeout,
+                (None, Some(io::ErrorKind::ConnectionRefused)) => Self::Refused(error.into()),
+                _ if is_dns(&error) => Self::Resolve(error.into()),
+                _ => Self::Connect(error.into()),
+            };
+        }
+        match cause::<hyper::Error>(&error) {
+            Some(hyper) if hyper.is_parse() || hyper.is_parse_too_large() => {
+                Self::Protocol(error.into())
+            }
+            _ => Self::Closed(error.into()),
+        }
+    }
+}
+
+/// The first cause of type `E` in the chain.
+fn cause<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
+}
+
+/// The connector has no type for a failed resolution; it says so in its message.
+fn is_dns(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| error.to_string().contains("dns error"))
+}

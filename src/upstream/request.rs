@@ -1,0 +1,72 @@
+//! What is sent to Flameup, built from nothing.
+//!
+//! No header of a client's is copied. What a stored answer was asked with must not depend on which
+//! client happened to ask first, so every request for a person looks the same but for the id that
+//! lets an operator find it again.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, USER_AGENT,
+    VIA,
+};
+use http::{Method, Request, Uri};
+use http_body_util::Empty;
+
+use crate::config::BaseUrl;
+use crate::headers::{VIA_VALUE, X_REQUEST_ID};
+use crate::person::PersonRef;
+
+const USER_AGENT_VALUE: HeaderValue =
+    HeaderValue::from_static(concat!("flameup-gateway/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A request for one person.
+#[derive(Debug)]
+pub struct PersonRequest<'a> {
+    /// Who is meant.
+    pub person: &'a PersonRef<'a>,
+    /// A query to pass on, without its `?`.
+    pub query: Option<&'a str>,
+    /// Flameup's validator for what is stored.
+    pub validator: Option<&'a HeaderValue>,
+    /// The id of the client's request that caused this one.
+    pub request_id: &'a HeaderValue,
+}
+
+impl PersonRequest<'_> {
+    /// Builds the request, addressed to `base` and signed with `authorization`.
+    ///
+    /// # Errors
+    /// When the query has bytes that no target may have.
+    pub(super) fn build(
+        &self,
+        base: &BaseUrl,
+        authorization: &HeaderValue,
+    ) -> Result<Request<Empty<Bytes>>, http::Error> {
+        let mut target = self.person.path();
+        if let Some(query) = self.query {
+            target.push('?');
+            target.push_str(query);
+        }
+        let uri = Uri::builder()
+            .scheme(base.scheme.clone())
+            .authority(base.authority.clone())
+            .path_and_query(target)
+            .build()?;
+        let mut request = Request::builder()
+            .method(Method::GET)
+            .uri(uri)
+            .header(AUTHORIZATION, authorization)
+            .header(ACCEPT, JSON)
+            // Flameup's samples send it with every request, a GET included (get-people-id).
+            .header(CONTENT_TYPE, JSON)
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+            .header(USER_AGENT, USER_AGENT_VALUE)
+            .header(VIA, VIA_VALUE)
+            .header(X_REQUEST_ID, self.request_id);
+        if let Some(validator) = self.validator {
+            request = request.header(IF_NONE_MATCH, validator);
+        }
+        request.body(Empty::new())
+    }
+}

@@ -1,0 +1,226 @@
+//! A workspace: one Flameup key, and everything that was stored under it.
+//!
+//! In the short path form the key alone decides which workspace is meant, so the same URL names
+//! different people under different keys. A cache key can only be made by a workspace, which is
+//! what keeps their stored responses apart.
+
+use std::sync::OnceLock;
+
+use http::HeaderValue;
+
+use crate::cache::key::{CacheKey, Keys};
+use crate::config::{ApiKey, EmailCase};
+use crate::person::PersonRef;
+
+/// One configured workspace.
+#[derive(Debug)]
+pub struct Workspace {
+    name: String,
+    index: u16,
+    api_key: ApiKey,
+    authorization: HeaderValue,
+    email_case: EmailCase,
+    /// Flameup's id of this workspace: configured, or else learned from the first body that names
+    /// one. Written once; a body that differs later is an alarm, not news.
+    id: OnceLock<Box<str>>,
+}
+
+/// Where answers about one person may be kept and shared.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The person is this workspace's: answered from the cache, collapsed and stored.
+    Own(Keys),
+    /// The path names a workspace id, and this workspace's own is not known yet. Collapsed with
+    /// equal requests, and stored only if the body proves the path right.
+    Unproven {
+        /// What equal requests collapse on.
+        flight: CacheKey,
+        /// Where the person belongs once the body has proved it.
+        keys: Keys,
+    },
+    /// The path names another workspace: forwarded, never stored, never answered from the cache.
+    /// The keys name the person in logs, as a hash.
+    Foreign(Keys),
+}
+
+impl Workspace {
+    /// A workspace that the gateway calls `name` and numbers `index`, no two alike.
+    ///
+    /// `id` is Flameup's id of the workspace, where the operator gave it.
+    ///
+    /// # Panics
+    /// Never: a key is made of characters that a header may have.
+    pub fn new(
+        name: impl Into<String>,
+        index: u16,
+        api_key: ApiKey,
+        id: Option<&str>,
+        email_case: EmailCase,
+    ) -> Self {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
+            .expect("a key is visible ASCII");
+        authorization.set_sensitive(true);
+        let id = id
+            .map(|id| OnceLock::from(Box::from(id)))
+            .unwrap_or_default();
+        Self {
+            name: name.into(),
+            index,
+            api_key,
+            authorization,
+            email_case,
+            id,
+        }
+    }
+
+    /// What metrics and logs call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its key, to recognise it where it must not be.
+    pub fn api_key(&self) -> &ApiKey {
+        &self.api_key
+    }
+
+    /// The `Authorization` that Flameup knows this workspace by.
+    pub fn authorization(&self) -> &HeaderValue {
+        &self.authorization
+    }
+
+    /// Where answers about `person` may be kept.
+    pub fn place(&self, person: &PersonRef<'_>) -> Place {
+        match person {
+            PersonRef::Id(id) => {
+                let folds = id.is_email() && self.email_case == EmailCase::Insensitive;
+                Place::Own(Keys::of_id(self.index, id.as_str(), folds))
+            }
+            PersonRef::Uuid { workspace_id, uuid } => {
+                let keys = Keys::of_uuid(self.index, uuid);
+                match self.id.get() {
+                    Some(own) if **own == **workspace_id => Place::Own(keys),
+                    Some(_) => Place::Foreign(keys),
+                    None => {
+                        let flight = CacheKey::of_unproven(self.index, uuid, workspace_id);
+                        Place::Unproven { flight, keys }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The key of an identifier exactly as a body spells it.
+    pub fn key_of(&self, id: &str) -> CacheKey {
+        CacheKey::of_id(self.index, id)
+    }
+
+    /// Whether a body that names `workspace_id` is this workspace's; the first one teaches it.
+    pub fn recognises(&self, workspace_id: &str) -> bool {
+        **self.id.get_or_init(|| Box::from(workspace_id)) == *workspace_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    const UUID: &str = "123e4567-e89b-12d3-a456-426614174000";
+
+    fn workspace(index: u16, email_case: EmailCase) -> Workspace {
+        let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", "ws_test_a.b")]));
+        let mut config = loaded.expect("the defaults and a key").config;
+        let (_, workspace) = config
+            .workspaces
+            .pop_first()
+            .expect("the default workspace");
+        Workspace::new("w", index, workspace.api_key, None, email_case)
+    }
+
+    fn keys(workspace: &Workspace, segment: &str) -> Keys {
+        let person = PersonRef::from_id(segment).expect("a usable id");
+        match workspace.place(&person) {
+            Place::Own(keys) => keys,
+            other => unreachable!("the short form is always the workspace's own: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn spellings_of_an_email_share_a_person_but_not_an_absence() {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        let (one, other) = (keys(&workspace, "Ada@x.org"), keys(&workspace, "ada@X.org"));
+        assert_eq!(one.person(), other.person());
+        assert_ne!(one.spelled(), other.spelled());
+        assert_eq!(keys(&workspace, "ada@x.org").spelled(), one.person());
+    }
+
+    #[test]
+    fn folding_can_be_turned_off_and_never_touches_external_ids() {
+        let exact = workspace(0, EmailCase::Exact);
+        assert_ne!(
+            keys(&exact, "Ada@x.org").person(),
+            keys(&exact, "ada@x.org").person()
+        );
+        let folding = workspace(0, EmailCase::Insensitive);
+        assert_ne!(
+            keys(&folding, "Ada").person(),
+            keys(&folding, "ada").person()
+        );
+        assert_ne!(
+            keys(&folding, "a@b@C").person(),
+            keys(&folding, "a@b@c").person()
+        );
+    }
+
+    #[test]
+    fn an_external_id_that_looks_like_a_uuid_is_not_that_uuid() {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        assert!(workspace.recognises("ws_1"));
+        let by_uuid = PersonRef::from_uuid("ws_1", UUID).expect("a usable uuid");
+        let Place::Own(by_uuid) = workspace.place(&by_uuid) else {
+            unreachable!("the workspace knows its id")
+        };
+        assert_ne!(by_uuid.person(), keys(&workspace, UUID).person());
+    }
+
+    #[test]
+    fn the_long_form_is_own_unproven_or_foreign() {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        let person = PersonRef::from_uuid("ws_1", UUID).expect("a usable uuid");
+        let other = PersonRef::from_uuid("ws_2", UUID).expect("a usable uuid");
+        let flight = |person| match workspace.place(person) {
+            Place::Unproven { flight, .. } => flight,
+            place => unreachable!("nothing is learned yet: {place:?}"),
+        };
+        assert_ne!(flight(&person), flight(&other));
+        assert!(workspace.recognises("ws_1"));
+        assert!(!workspace.recognises("ws_2"));
+        assert!(matches!(workspace.place(&person), Place::Own(_)));
+        assert!(matches!(workspace.place(&other), Place::Foreign(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn distinct_people_never_share_a_key(
+            (one_index, one) in (0u16..3, "[a-cA-C@ .]{1,5}"),
+            (other_index, other) in (0u16..3, "[a-cA-C@ .]{1,5}"),
+        ) {
+            let id = |text: &str| {
+                let segment = text.replace(' ', "%20");
+                PersonRef::from_id(&segment).ok().map(PersonRef::into_owned)
+            };
+            if let (Some(one), Some(other)) = (id(&one), id(&other)) {
+                let place = |index, person| match workspace(index, EmailCase::Exact).place(person) {
+                    Place::Own(keys) => keys,
+                    place => unreachable!("{place:?}"),
+                };
+                let same = one_index == other_index && one == other;
+                let (one, other) = (place(one_index, &one), place(other_index, &other));
+                prop_assert_eq!(one.person() == other.person(), same);
+                prop_assert_eq!(one.spelled() == other.spelled(), same);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The gateway as its clients meet it: over sockets, before a sandbox that is told what to do.
+
+mod support;
+
+mod freshness;

@@ -1,0 +1,7 @@
+//! What the tests share: a gateway before a sandbox, and a client.
+
+pub(crate) mod client;
+pub(crate) mod harness;
+
+pub(crate) use client::{Client, Response};
+pub(crate) use harness::{Harness, Setup};
