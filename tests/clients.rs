@@ -17,7 +17,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flameup_gateway::sandbox::DEMO_API_KEY;
+use flameup_gateway::sandbox::DEMO_KEY;
 use tempfile::NamedTempFile;
 
 /// Generous, because a busy two-core machine may be compiling the Go client meanwhile.
@@ -249,7 +249,7 @@ fn get(base: &str, path: &str) -> Vec<u8> {
         .set_read_timeout(Some(SANDBOX_DEADLINE))
         .expect("the deadline is not zero");
     let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {authority}\r\nAuthorization: Bearer {DEMO_API_KEY}\r\n\r\n"
+        "GET {path} HTTP/1.0\r\nHost: {authority}\r\nAuthorization: Bearer {DEMO_KEY}\r\n\r\n"
     );
     stream
         .write_all(request.as_bytes())
