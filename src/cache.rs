@@ -221,6 +221,11 @@ impl<F: Clone> Cache<F> {
         self.jittered(self.settings.negative_ttl, key, now)
     }
 
+    /// Whether a 404 is remembered at all.
+    pub fn keeps_absences(&self) -> bool {
+        !self.settings.negative_ttl.is_zero()
+    }
+
     /// Lets go of what has outlived its retention or its room. Called about once a second.
     pub fn maintain(&self) {
         self.people.maintain();

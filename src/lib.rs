@@ -1,4 +1,30 @@
 //! A caching reverse proxy and rate shield in front of the Flameup people API.
+//!
+//! Callers change their base URL and nothing else. The gateway holds the Flameup key, recognises
+//! which person is meant, answers from memory where it can, and asks Flameup once where it cannot.
+//!
+//! # The life of a request
+//! 1. [`server`] accepts the connection, tells HTTP/1.1 from HTTP/2 and bounds what it may take.
+//! 2. [`auth`] finds the caller by its token; the caller brings its [`workspace`], whose key it is
+//!    served under.
+//! 3. [`route`] finds what is wanted, and [`person`] who is meant. The workspace makes the cache
+//!    keys of that person.
+//! 4. [`cache`] looks up what is stored and judges whether it will do. If not, the request joins
+//!    the fetch for this person, or is charged with it.
+//! 5. [`shield`] admits the fetch; without its permit nothing is sent.
+//! 6. [`upstream`] sends it, in a task of its own, and takes in the answer within bounds. The
+//!    answer must prove whose it is before it is stored or given to anybody.
+//! 7. [`answer`] makes the response, [`problem`] where the gateway answers for itself.
+//!
+//! [`gateway`] is this list as code. [`telemetry`] counts and logs, [`admin`] shows it to
+//! operators, [`serve`] puts the parts together, and [`design`] says why things are as they are.
+//!
+//! Apart from [`config`] and [`clock`], dependencies point down this list. The cache, routes,
+//! people, headers and the shield open no sockets; what judges freshness is handed the time.
+//!
+//! [`sandbox`] stands in for Flameup in tests and in [`demo`]. Nothing here was checked against the
+//! live service.
+
 pub mod admin;
 pub mod answer;
 pub mod auth;
@@ -6,6 +32,7 @@ pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod design;
 pub mod gateway;
 pub mod headers;
 pub mod person;

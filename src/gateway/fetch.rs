@@ -114,7 +114,11 @@ impl Gateway {
                 Err(Failure::RateLimited { retry_after })
             }
             StatusCode::NOT_FOUND => {
-                let storing = fetch.storing(storable::absence(response, &fetch.place));
+                let storing = if self.cache.keeps_absences() {
+                    fetch.storing(storable::absence(response, &fetch.place))
+                } else {
+                    Storing::Nowhere
+                };
                 let lifetime = self
                     .cache
                     .lifetime_of_absence(fetch.asked(), response.requested_at);

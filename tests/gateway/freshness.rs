@@ -23,7 +23,10 @@ async fn freshness_ends_with_the_ttl_and_jitter_only_shortens_it() {
     let harness = Setup::new().config("cache.ttl_jitter = 0.0").start().await;
     harness.get("/api/v1/people/user_1").await;
     harness.pass(59);
-    assert_eq!(harness.get("/api/v1/people/user_1").await.cache_status(), "hit; ttl=1");
+    assert_eq!(
+        harness.get("/api/v1/people/user_1").await.cache_status(),
+        "hit; ttl=1"
+    );
     harness.pass(1);
     let stale = harness.get("/api/v1/people/user_1").await;
     assert_eq!(stale.cache_status(), "hit; ttl=0; detail=revalidating");

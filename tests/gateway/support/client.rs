@@ -32,7 +32,9 @@ pub(crate) struct Response {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the gateway accepts");
+        let stream = TcpStream::connect(address)
+            .await
+            .expect("the gateway accepts");
         let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a handshake");
         tokio::spawn(connection);
         Self { address, sender }
@@ -49,33 +51,48 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Response {
         let mut request = Request::builder().method(method).uri(target);
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             request = request.header("host", self.address.to_string());
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::default()).expect("a request that http can build");
+        let request = request
+            .body(Full::default())
+            .expect("a request that http can build");
         let exchange = async {
             let response = self.sender.send_request(request).await.expect("an answer");
             let (head, body) = response.into_parts();
             let body = body.collect().await.expect("a whole body").to_bytes();
-            Response { status: head.status, headers: head.headers, body }
+            Response {
+                status: head.status,
+                headers: head.headers,
+                body,
+            }
         };
-        timeout(PATIENCE, exchange).await.expect("an answer in time")
+        timeout(PATIENCE, exchange)
+            .await
+            .expect("an answer in time")
     }
 }
 
 impl Response {
     /// A header's value; empty without one.
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("readable"))
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("readable"))
     }
 
     /// `Cache-Status` without the member's name.
     pub(crate) fn cache_status(&self) -> &str {
         let value = self.header("cache-status");
-        value.strip_prefix("flameup-gateway; ").expect("the gateway's own member")
+        value
+            .strip_prefix("flameup-gateway; ")
+            .expect("the gateway's own member")
     }
 
     /// The body as JSON.
@@ -87,12 +104,22 @@ impl Response {
     pub(crate) fn assert_own(&self, status: u16, error: &str) {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         let expected = format!("flameup-gateway; error={error}");
-        assert!(self.header("proxy-status").starts_with(&expected), "{self:?}");
+        assert!(
+            self.header("proxy-status").starts_with(&expected),
+            "{self:?}"
+        );
         assert_eq!(self.header("content-type"), "application/json");
         let body = self.json();
         assert_eq!(body["code"], status);
-        assert_eq!(body["error"], self.status.canonical_reason().expect("a known status"));
-        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()));
+        assert_eq!(
+            body["error"],
+            self.status.canonical_reason().expect("a known status")
+        );
+        assert!(
+            body["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty())
+        );
         assert!(!self.header("cache-status").is_empty() && !self.header("x-request-id").is_empty());
     }
 
@@ -100,16 +127,24 @@ impl Response {
     pub(crate) fn assert_flameups(&self, status: u16, body: &[u8]) {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         assert_eq!(self.body, body);
-        assert_eq!(self.header("proxy-status"), "", "Flameup's answer is told from ours");
+        assert_eq!(
+            self.header("proxy-status"),
+            "",
+            "Flameup's answer is told from ours"
+        );
     }
 }
 
 /// Sends bytes and reads what comes until the gateway closes, or nothing comes for a while.
 pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).await.expect("the gateway accepts");
+    let mut stream = TcpStream::connect(address)
+        .await
+        .expect("the gateway accepts");
     stream.write_all(bytes).await.expect("the gateway reads");
     let mut answer = Vec::new();
     // A reset after the answer is an end like any other.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("an end in time");
     answer
 }

@@ -65,7 +65,9 @@ impl Setup {
     pub(crate) async fn start(self) -> Harness {
         let (clock, hand) = Clock::manual();
         let options = self.options.clock(clock.clone());
-        let flameup = Sandbox::start(options).await.expect("the sandbox listens on a free port");
+        let flameup = Sandbox::start(options)
+            .await
+            .expect("the sandbox listens on a free port");
         let upstream = self.upstream.unwrap_or_else(|| flameup.base_url());
         let config = format!(
             "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
@@ -74,8 +76,14 @@ impl Setup {
         );
         let loaded = Config::load(&Sources::inline(config, self.environment));
         let config = loaded.expect("the test's configuration is valid").config;
-        let gateway = Running::start(&config, clock).await.expect("the gateway starts");
-        Harness { flameup, gateway, hand }
+        let gateway = Running::start(&config, clock)
+            .await
+            .expect("the gateway starts");
+        Harness {
+            flameup,
+            gateway,
+            hand,
+        }
     }
 }
 
@@ -87,12 +95,19 @@ impl Harness {
 
     /// Where the data plane listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        tcp(self.gateway.addresses().first().expect("there is one listener"))
+        tcp(self
+            .gateway
+            .addresses()
+            .first()
+            .expect("there is one listener"))
     }
 
     /// Where the admin listener listens.
     pub(crate) fn admin_address(&self) -> SocketAddr {
-        tcp(self.gateway.admin_address().expect("there is an admin listener"))
+        tcp(self
+            .gateway
+            .admin_address()
+            .expect("there is an admin listener"))
     }
 
     /// A client with a connection of its own.
@@ -117,7 +132,10 @@ impl Harness {
 
     /// The body that the sandbox answers for a person.
     pub(crate) fn body(&self, external_id: &str) -> Bytes {
-        self.flameup.people().body_by_external_id(external_id).expect("the sandbox has this person")
+        self.flameup
+            .people()
+            .body_by_external_id(external_id)
+            .expect("the sandbox has this person")
     }
 
     /// Requests that reached the sandbox and are still remembered.

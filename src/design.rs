@@ -1,0 +1,60 @@
+//! Decisions, each with its reason and with what would reopen it. No code.
+//!
+//! # Answers to requests with `Authorization` are stored
+//! RFC 9111 §3.5 lets a shared cache do so only if the origin says so, which Flameup does not. The
+//! rule keeps one user's answer from another. Here the client's credential never reaches Flameup;
+//! one key decides what is answered, and every cache key begins with the workspace of that key.
+//! Given up: nothing that the rule protects. Reopened by: keys whose answers differ by caller.
+//!
+//! # One fetch serves everybody, and belongs to nobody
+//! A fetch runs in a task of its own and is waited for through a channel. Were it to run in the
+//! first caller's task, that caller could leave and fail all others. Given up: a spawned task for
+//! each miss, some microseconds. Reopened by: nothing known.
+//!
+//! # A stalled fetch is replaced once, and the first success wins
+//! Half of the upstream's deadline after its start, the next caller's arrival starts a second
+//! attempt for the same waiters. A failure of one attempt is published only when the other has
+//! ended too. Given up: at worst two requests of the budget for one answer. Reopened by: a budget
+//! so short that even this is too much.
+//!
+//! # People and absences are stored apart
+//! A caller that asks for invented ids can fill the memory for absences, and no more. It also lets
+//! people be found under the folded spelling of an e-mail and absences under the exact one.
+//! Given up: a second lookup on the way to a miss. Reopened by: nothing known.
+//!
+//! # Only ASCII case is folded, and only in e-mails
+//! Unicode folding joins letters that are different: the Kelvin sign and k. Joining two people is
+//! the one mistake that must not happen; a missed hit costs one request. Blanks around an e-mail
+//! are dropped from what is forwarded too, so that the question is the one the key stands for.
+//! Reopened by: Flameup stating its rules.
+//!
+//! # A 404 is believed only in Flameup's envelope
+//! A page of a machine in between has the status too, and says nothing of the person. It is passed
+//! on, and not stored. Given up: nothing. Reopened by: 404s of Flameup's that are no JSON object.
+//!
+//! # A body of another workspace is passed on, not stored
+//! It is what Flameup answered to this key, and passing it on invents nothing; storing it could
+//! serve it past the mistake's end. It is an error in the log and a count in the metrics.
+//! Reopened by: an operator who would rather have no answer.
+//!
+//! # A token that is shown must be known
+//! Where anonymous callers are allowed beside clients with tokens, a wrong token is still refused:
+//! falling back would hide a typing error and change the caller's rights in silence. Where no
+//! client has a token, `Authorization` is ignored, since services that just changed their base URL
+//! still send their old key. Reopened by: nothing known.
+//!
+//! # Times on a connection are kept by looking, not by timers
+//! hyper's own timeout for heads sets a timer for each request and closes without an answer. A
+//! word in an atomic, looked at every few seconds, costs a request nothing and lets a slow head be
+//! answered with 408. Given up: a limit may be overrun by a quarter. Reopened by: limits that must
+//! be exact.
+//!
+//! # hyper's own responses are exchanged on the wire
+//! To a head that it cannot parse hyper writes a bare status line of its own. The stream below it
+//! knows that no request is under way and writes the gateway's envelope in its place. A client
+//! that sends such a head behind a request whose answer it does not read gets the bare one.
+//! Reopened by: a hook in hyper.
+//!
+//! # Log lines of libraries below warnings never pass
+//! At their finer levels the HTTP libraries log targets and headers, the key among them. No filter
+//! that an operator sets lets them through. Given up: debugging of hyper in production.
