@@ -30,12 +30,40 @@ const PASSED_ON: [HeaderName; 5] = [
     RETRY_AFTER,
 ];
 
-/// Those lines of an upstream answer's headers that may reach a client.
+/// Those lines of an upstream answer's headers that may reach a client, each free of the others.
 pub fn passed_on(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
     PASSED_ON.iter().flat_map(|name| {
         headers
             .get_all(name)
             .iter()
-            .map(move |value| (name.clone(), value.clone()))
+            .map(move |value| (name.clone(), detached(value)))
     })
+}
+
+/// A copy of a value that keeps nothing else in memory. A value as it was parsed is a slice of the
+/// connection's read buffer and holds on to all of it, some eight kilobytes.
+pub fn detached(value: &HeaderValue) -> HeaderValue {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    if value == JSON {
+        return JSON;
+    }
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_detached_value_holds_on_to_no_buffer() {
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        let value = HeaderValue::from_maybe_shared(buffer.slice(..16)).expect("plain bytes");
+        assert!(!buffer.is_unique());
+        let copy = detached(&value);
+        drop(value);
+        assert!(buffer.is_unique());
+        assert_eq!(copy.as_bytes(), &buffer[..16]);
+    }
 }

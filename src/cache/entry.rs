@@ -14,9 +14,11 @@ use super::key::CacheKey;
 use crate::headers;
 use crate::upstream::Response;
 
-/// Bytes that an entry takes beside its body, header values and key: the entry and its counter,
-/// and what the store keeps of it (node, key, frequency and order).
-const OVERHEAD_BYTES: usize = size_of::<Entry>() + 16 + 300;
+/// Bytes that an entry takes beside its body, header values and key: the entry, its counter, what
+/// the store keeps of it (node, key, frequency and order) and what the allocator rounds up to.
+/// Chosen so that the count meets what was measured: 50,000 people of 567 bytes took 1,440 bytes
+/// each of resident memory.
+const OVERHEAD_BYTES: usize = size_of::<Entry>() + 16 + 490;
 
 /// A response of Flameup's, its age, and what revalidates it.
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl Entry {
             headers: headers::passed_on(&response.headers).collect(),
             body: response.body.clone(),
             freshness,
-            etag: given.cloned().or_else(made),
+            etag: given.map(headers::detached).or_else(made),
             etag_is_upstreams: given.is_some(),
             spelled: None,
         }
