@@ -202,9 +202,13 @@ impl<F: Clone> Cache<F> {
 
     /// Stores what a fetch brought, where it may be stored, and wakes those who wait for it.
     ///
-    /// Storing comes first: a request that arrives in between finds the answer or the fetch.
+    /// Storing comes first: a request that arrives in between finds the answer or the fetch. A
+    /// fetch that was replaced, and lands after its replacement, brings what was asked for earlier
+    /// and must not take the place of what was asked for later.
     pub fn fulfil(&self, obligation: Obligation<Landing<F>>, landing: Landing<F>) {
-        if let Ok(landed) = &landing {
+        if let Ok(landed) = &landing
+            && obligation.is_awaited()
+        {
             self.store(landed);
         }
         let conclusive = landing.is_ok();

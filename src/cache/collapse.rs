@@ -146,6 +146,14 @@ impl<T> Collapse<T> {
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
     }
 
+    /// Whether the flight that `landing` belongs to is still under way.
+    fn is_under_way(&self, key: &CacheKey, landing: &Arc<watch::Sender<Option<T>>>) -> bool {
+        let flights = self.shard(key).lock();
+        flights
+            .get(key)
+            .is_some_and(|flight| Arc::ptr_eq(&flight.landing, landing))
+    }
+
     /// Ends an attempt of the flight that `landing` belongs to.
     fn end(
         &self,
@@ -223,6 +231,11 @@ pub struct Obligation<T> {
 }
 
 impl<T> Obligation<T> {
+    /// Whether its flight is still under way: nothing has landed it yet.
+    pub fn is_awaited(&self) -> bool {
+        self.collapse.is_under_way(&self.key, &self.landing)
+    }
+
     /// Lands the flight with `outcome`.
     ///
     /// An outcome that is not `conclusive`, a failure, is kept to itself while the replacement of
