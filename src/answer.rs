@@ -29,6 +29,8 @@ pub struct Answer {
     cache_status: CacheStatus,
     /// Seconds, where the answer is not fresh from Flameup.
     age: Option<u64>,
+    /// What comes after the request on its connection cannot be trusted to be another one.
+    ends_connection: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Answer {
             },
             age: Some(entry.age_seconds(now)),
             content: Content::Flameup(entry),
+            ends_connection: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl Answer {
             // Older on arrival than the second it took: some cache stands before Flameup.
             age: Some(landed.entry.age_seconds(now)).filter(|_| landed.entry.was_aged()),
             content: Content::Flameup(Arc::clone(&landed.entry)),
+            ends_connection: false,
         }
     }
 
@@ -103,6 +107,7 @@ impl Answer {
                 end: End::Failed,
             },
             age: None,
+            ends_connection: false,
         }
     }
 
@@ -116,6 +121,7 @@ impl Answer {
             content: Content::Problem(failure.into()),
             cache_status: CacheStatus::None { detail },
             age: None,
+            ends_connection: matches!(failure, Failure::Request(_)),
         }
     }
 
@@ -125,6 +131,7 @@ impl Answer {
             content: Content::Problem(problem),
             cache_status: CacheStatus::None { detail: "refused" },
             age: None,
+            ends_connection: true,
         }
     }
 
@@ -150,7 +157,7 @@ impl Answer {
             }
         };
         self.write_own_headers(&mut headers, request_id);
-        if close && request.version < Version::HTTP_2 {
+        if (close || self.ends_connection) && request.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         respond(status, headers, body, &request.method)
@@ -189,6 +196,7 @@ impl Answer {
             cache_status: CacheStatus::Hit { ttl, detail },
             age: Some(entry.age_seconds(now)),
             content: Content::Flameup(entry),
+            ends_connection: false,
         }
     }
 }
