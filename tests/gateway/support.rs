@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 pub(crate) mod harness;
+pub(crate) mod wire;
 
 pub(crate) use client::{Client, Response};
 pub(crate) use harness::{Harness, Setup};
+pub(crate) use wire::{H2, Wire, within};

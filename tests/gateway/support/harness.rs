@@ -148,6 +148,15 @@ impl Harness {
         self.hand.advance(Duration::from_secs(seconds));
     }
 
+    /// Waits until the gateway has taken in whatever was sent to it before. All of a test runs on one
+    /// thread that takes what is ready in order of arrival, so what was on its way before a round
+    /// trip has been read after it.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..3 {
+            self.get("/settle").await;
+        }
+    }
+
     /// Has every request answered wrongly from now on.
     pub(crate) fn fault(&self, kind: FaultKind) {
         self.flameup.fault(Fault::new(kind));
