@@ -4,3 +4,4 @@ mod support;
 
 mod collapsing;
 mod freshness;
+mod upstream_failures;
