@@ -4,4 +4,5 @@ mod support;
 
 mod collapsing;
 mod freshness;
+mod problems;
 mod upstream_failures;
