@@ -1,6 +1,7 @@
 //! What is listened to: TCP addresses and Unix sockets.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -80,8 +81,13 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes a socket that a process left behind, but none that somebody listens to.
+/// Removes a socket that a process left behind, but none that somebody listens to, and nothing that
+/// is no socket: connecting to a plain file is refused as well.
 async fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let is_socket = |file: std::fs::Metadata| file.file_type().is_socket();
+    if !std::fs::symlink_metadata(path).is_ok_and(is_socket) {
+        return Ok(()); // Whatever is there, binding will not take its place.
+    }
     match UnixStream::connect(path).await {
         Ok(_) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
