@@ -5,4 +5,5 @@ mod support;
 mod collapsing;
 mod freshness;
 mod problems;
+mod server_limits;
 mod upstream_failures;

@@ -94,6 +94,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
 
+    /// Waits for the first byte of an answer, or for the end; true at the end.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        self.unread.is_empty() && !matches!(self.read_some().await, Ok(1..))
+    }
+
+    /// Whether anything has been said yet.
+    pub(crate) async fn has_answer(&mut self) -> bool {
+        let soon = timeout(Duration::from_millis(1), self.read_some()).await;
+        !self.unread.is_empty() || soon.is_ok()
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    async fn read_some(&mut self) -> std::io::Result<usize> {
+        self.stream.read_buf(&mut self.unread).await
+    }
+
     async fn read_answer(&mut self) -> Response {
         let head_end = loop {
             if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -158,6 +177,13 @@ impl H2 {
         self.try_send(target, HeaderMap::new())
             .await
             .expect("an answer")
+    }
+
+    /// Waits until the gateway has closed the connection.
+    pub(crate) async fn closed(&mut self) {
+        while self.sender.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(crate) async fn try_send(
