@@ -172,11 +172,7 @@ impl Error {
     fn of_request(error: hyper_util::client::legacy::Error) -> Self {
         let io_kind = cause::<io::Error>(&error).map(io::Error::kind);
         if error.is_connect() {
-            let tls = cause::<rustls::Error>(&error).or_else(|| {
-                cause::<io::Error>(&error)?
-                    .get_ref()?
-                    .downcast_ref::<rustls::Error>()
-            });
+            let tls = cause::<rustls::Error>(&error);
             return match (tls, io_kind) {
                 (Some(rustls::Error::InvalidCertificate(_)), _) => Self::Certificate(error.into()),
                 (Some(_), _) => Self::Connect(error.into()),
@@ -199,12 +195,26 @@ impl Error {
 fn cause<'a, E: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a E> {
-    std::iter::successors(Some(error), |error| error.source())
-        .find_map(|error| error.downcast_ref())
+    causes(error).find_map(|error| error.downcast_ref())
 }
 
 /// The connector has no type for a failed resolution; it says so in its message.
 fn is_dns(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .any(|error| error.to_string().contains("dns error"))
+    causes(error).any(|error| error.to_string().contains("dns error"))
+}
+
+/// An error and what is behind it. An `io::Error` that wraps another error passes for that one: its
+/// `source` is the wrapped error's source, so what it wraps would be skipped.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        }
+    })
 }
