@@ -5,7 +5,7 @@
 //! kept to within one look.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +23,8 @@ pub(super) struct Activity {
     flushed: AtomicU32,
     /// Bytes of a request's head have come.
     head_begun: AtomicU32,
+    /// The connection will be closed soon, and answers should say so.
+    ending: AtomicBool,
 }
 
 /// What a connection waits for.
@@ -64,6 +66,11 @@ impl Activity {
             .store(self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// The connection is about to end.
+    pub(super) fn announce_end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
     /// A request goes to the application, until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.head_begun.store(0, Ordering::Relaxed);
@@ -81,6 +88,13 @@ impl Activity {
 /// A request that the application has.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    /// Whether the connection is about to end.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.ending.load(Ordering::Relaxed)
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytesize::ByteSize;
-use http::{Request, Response, StatusCode};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -126,7 +127,13 @@ fn service<A: Application>(
     service_fn(move |request: Request<Incoming>| {
         let (application, under_way) = (Arc::clone(&application), activity.begin());
         async move {
-            let response = application.handle(request).await;
+            let is_h1 = request.version() < Version::HTTP_2;
+            let mut response = application.handle(request).await;
+            if is_h1 && under_way.is_last() {
+                // Otherwise the client may send one more request into a closing connection.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             drop(under_way);
             Ok(response)
         }
@@ -147,6 +154,7 @@ async fn until_ended(
     let mut ending = false;
     let mut draining = pin!(async {
         server.draining.cancelled().await;
+        activity.announce_end();
         sleep(DRAIN_GRACE).await;
     });
     loop {
