@@ -6,4 +6,6 @@ mod collapsing;
 mod freshness;
 mod problems;
 mod server_limits;
+mod shutdown;
 mod upstream_failures;
+mod upstream_tls;

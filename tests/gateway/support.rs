@@ -2,8 +2,10 @@
 
 pub(crate) mod client;
 pub(crate) mod harness;
+pub(crate) mod process;
 pub(crate) mod wire;
 
 pub(crate) use client::{Client, Response};
 pub(crate) use harness::{Harness, Setup};
+pub(crate) use process::Process;
 pub(crate) use wire::{H2, Wire, within};
