@@ -188,6 +188,18 @@ impl<F: Clone> Cache<F> {
         }
     }
 
+    /// Whether `entry` may still stand in, as of `now`, for an answer that did not come.
+    pub fn covers(&self, entry: &Entry, directives: &RequestDirectives, now: Instant) -> bool {
+        let windows = &self.settings.windows;
+        matches!(
+            entry.freshness().judge(directives, windows, now),
+            Verdict::Forward {
+                stale_if_error: true,
+                ..
+            }
+        )
+    }
+
     /// Joins the fetch for `flight`, or is charged with it.
     ///
     /// # Errors

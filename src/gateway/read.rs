@@ -90,7 +90,7 @@ impl Gateway {
             } => {
                 let cover = stored.clone().filter(|_| stale_if_error);
                 let landed = self.read_together(&read, shared, stored).await;
-                self.or_stale(landed, cover, reason)
+                self.or_stale(landed, cover, &read.directives, reason)
             }
         }
     }
@@ -100,9 +100,12 @@ impl Gateway {
         &self,
         landed: Result<(Landed, bool), Arc<Failure>>,
         cover: Option<Arc<Entry>>,
+        directives: &RequestDirectives,
         reason: Reason,
     ) -> Answer {
         let now = self.clock.now();
+        // Asking took its time, and what is stored grew older meanwhile.
+        let cover = cover.filter(|entry| self.cache.covers(entry, directives, now));
         match (landed, cover) {
             (Ok((landed, _)), Some(cover)) if landed.fwd_status.is_server_error() => {
                 Answer::stale_on_error(cover, Some(landed.fwd_status), now)
