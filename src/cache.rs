@@ -101,7 +101,10 @@ pub struct Landed {
 impl Landed {
     /// Whether it is stored by the time that those who wait for it hear of it.
     pub fn is_stored(&self) -> bool {
-        !matches!(self.storing, Storing::Nowhere)
+        matches!(
+            self.storing,
+            Storing::Person { .. } | Storing::Absence { kept: true, .. }
+        )
     }
 }
 
@@ -115,10 +118,12 @@ pub enum Storing {
         /// Identifiers that the body names; no absence of theirs is believed any longer.
         proven: Vec<CacheKey>,
     },
-    /// A 404.
+    /// A 404. Whoever was stored under this spelling is gone.
     Absence {
         /// Whose.
         keys: Keys,
+        /// Whether the 404 itself is kept.
+        kept: bool,
     },
     /// Nowhere: it goes to those who wait and is forgotten.
     Nowhere,
@@ -232,14 +237,14 @@ impl<F: Clone> Cache<F> {
         self.jittered(self.settings.ttl, key, now)
     }
 
+    /// Whether absences are kept at all.
+    pub fn keeps_absences(&self) -> bool {
+        !self.settings.negative_ttl.is_zero()
+    }
+
     /// The lifetime of an absence that is stored now.
     pub fn lifetime_of_absence(&self, key: &CacheKey, now: Instant) -> Lifetime {
         self.jittered(self.settings.negative_ttl, key, now)
-    }
-
-    /// Whether a 404 is remembered at all.
-    pub fn keeps_absences(&self) -> bool {
-        !self.settings.negative_ttl.is_zero()
     }
 
     /// Lets go of what has outlived its retention or its room. Called about once a second.
@@ -295,9 +300,11 @@ impl<F: Clone> Cache<F> {
                     self.absences.remove(key);
                 }
             }
-            Storing::Absence { keys } => {
-                self.absences
-                    .insert(keys.spelled(), Arc::clone(&landed.entry));
+            Storing::Absence { keys, kept } => {
+                if *kept {
+                    self.absences
+                        .insert(keys.spelled(), Arc::clone(&landed.entry));
+                }
                 // The person is gone if Flameup was asked in the spelling that once found them.
                 let gone =
                     |entry: &Arc<Entry>| entry.answers_spelling(keys.spelled(), keys.person());

@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use http::HeaderValue;
+use uuid::Uuid;
 
 use crate::cache::key::{CacheKey, Keys};
 use crate::config::{ApiKey, EmailCase};
@@ -112,6 +113,11 @@ impl Workspace {
     /// The key of an identifier exactly as a body spells it.
     pub fn key_of(&self, id: &str) -> CacheKey {
         CacheKey::of_id(self.index, id)
+    }
+
+    /// The key of a UUID that a body names.
+    pub fn key_of_uuid(&self, uuid: &Uuid) -> CacheKey {
+        CacheKey::of_uuid(self.index, uuid)
     }
 
     /// Whether a body that names `workspace_id` is this workspace's; the first one teaches it.

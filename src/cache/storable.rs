@@ -66,21 +66,35 @@ pub fn verify(
     })
 }
 
-/// Where a 404 may be stored: only for a lookup that is this workspace's beyond doubt, and only if
-/// it is an envelope. A page of some machine in between says nothing about the person.
-pub fn absence(response: &Response, place: &Place) -> Storing {
+/// What a 404 says: that nobody is there, only for a lookup that is this workspace's beyond doubt,
+/// and only if it is an envelope. A page of some machine in between says nothing about the person. It is kept only if the cache `keeps` absences.
+pub fn absence(response: &Response, place: &Place, keeps: bool) -> Storing {
     let is_envelope = || {
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&response.body).is_ok()
     };
     match place {
         Place::Own(keys)
             if response.status == StatusCode::NOT_FOUND
-                && !forbids_storing(&response.headers)
                 && is_envelope() =>
         {
-            Storing::Absence { keys: keys.clone() }
+            Storing::Absence {
+                keys: keys.clone(),
+                kept: keeps && !forbids_storing(&response.headers),
+            }
         }
         _ => Storing::Nowhere,
+    }
+}
+
+/// Where what a 304 has confirmed may be stored again: its headers replace those of the stored
+/// response (RFC 9111 §3.2), so they may rule it out.
+pub fn confirmation(response: &Response, keys: &Keys) -> Storing {
+    if forbids_storing(&response.headers) {
+        return Storing::Nowhere;
+    }
+    Storing::Person {
+        keys: keys.clone(),
+        proven: Vec::new(),
     }
 }
 
@@ -95,11 +109,13 @@ fn keys_if_own(place: &Place, person: &PersonRef<'_>, identity: &Identity<'_>) -
     }
 }
 
-/// The spellings that this body proves to name somebody.
+/// Everything that this body proves to name somebody, exactly as it spells it.
 fn proven(identity: &Identity<'_>, workspace: &Workspace) -> Vec<CacheKey> {
+    let uuid = identity.uuid().map(|uuid| workspace.key_of_uuid(&uuid));
     [identity.external_id(), identity.email()]
         .into_iter()
         .flatten()
         .map(|id| workspace.key_of(id))
+        .chain(uuid)
         .collect()
 }

@@ -114,11 +114,8 @@ impl Gateway {
                 Err(Failure::RateLimited { retry_after })
             }
             StatusCode::NOT_FOUND => {
-                let storing = if self.cache.keeps_absences() {
-                    fetch.storing(storable::absence(response, &fetch.place))
-                } else {
-                    Storing::Nowhere
-                };
+                let keeps = self.cache.keeps_absences();
+                let storing = fetch.storing(storable::absence(response, &fetch.place, keeps));
                 let lifetime = self
                     .cache
                     .lifetime_of_absence(fetch.asked(), response.requested_at);
@@ -153,9 +150,11 @@ impl Gateway {
         Ok(fetch.landed(response, fetch.storing(storing), lifetime))
     }
 
-    /// 304: what is stored is still so. Without anything stored nobody asked, and it means nothing.
+    /// 304: what is stored is still so. Without a validator nobody asked, and it means nothing.
     fn land_confirmation(&self, fetch: &Fetch, response: &Response) -> Result<Landed, Failure> {
-        let (Some(stored), Place::Own(keys)) = (&fetch.stored, &fetch.place) else {
+        let asked_about = fetch.stored.as_ref();
+        let asked_about = asked_about.filter(|stored| stored.validator().is_some());
+        let (Some(stored), Place::Own(keys)) = (asked_about, &fetch.place) else {
             return Err(Failure::UnexpectedStatus(response.status));
         };
         let lifetime = self
@@ -164,10 +163,7 @@ impl Gateway {
         Ok(Landed {
             entry: Arc::new(stored.freshened(response, lifetime)),
             fwd_status: response.status,
-            storing: Storing::Person {
-                keys: keys.clone(),
-                proven: Vec::new(),
-            },
+            storing: fetch.storing(storable::confirmation(response, keys)),
             asked: fetch.asked().clone(),
         })
     }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::PersonRef;
@@ -72,10 +73,7 @@ impl<'a> Identity<'a> {
     /// An external id matches only exactly.
     pub fn answers(&self, person: &PersonRef<'_>) -> bool {
         match person {
-            PersonRef::Uuid { uuid, .. } => self
-                .id
-                .parse::<Hyphenated>()
-                .is_ok_and(|id| id.into_uuid() == *uuid),
+            PersonRef::Uuid { uuid, .. } => self.uuid() == Some(*uuid),
             PersonRef::Id(asked) => {
                 let asked_email = |email: &str| {
                     asked.is_email() && email.trim_matches(' ').eq_ignore_ascii_case(asked.as_str())
@@ -86,6 +84,12 @@ impl<'a> Identity<'a> {
                     || self.id == asked.as_str()
             }
         }
+    }
+
+    /// The person's UUID, if the `id` is one.
+    pub fn uuid(&self) -> Option<Uuid> {
+        let id: Hyphenated = self.id.parse().ok()?;
+        Some(id.into_uuid())
     }
 
     /// The workspace this person belongs to, if the body says so.

@@ -110,7 +110,7 @@ mod tests {
     fn the_shapes_read_as_documented() {
         let not_found =
             |shape: ErrorShape| shape.body(StatusCode::NOT_FOUND, "gone", 10).to_string();
-        let a = r#"{"error":{"message":"gone","type":"NOT_FOUND"},"request_id":"req_0000000a","success":false}"#;
+        let a = r#"{"success":false,"error":{"type":"NOT_FOUND","message":"gone"},"request_id":"req_0000000a"}"#;
         assert_eq!(not_found(ErrorShape::A), a);
         assert_eq!(
             not_found(ErrorShape::B),
@@ -122,7 +122,7 @@ mod tests {
         );
         assert_eq!(
             not_found(ErrorShape::E),
-            r#"{"code":404,"error":"Not Found","message":"gone"}"#
+            r#"{"error":"Not Found","message":"gone","code":404}"#
         );
     }
 
