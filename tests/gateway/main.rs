@@ -2,9 +2,17 @@
 
 mod support;
 
+mod auth;
+mod canary;
 mod collapsing;
+mod directives;
 mod freshness;
+mod header_hygiene;
+mod identifiers;
+mod isolation;
+mod negative_caching;
 mod problems;
+mod revalidation;
 mod server_limits;
 mod shutdown;
 mod upstream_failures;

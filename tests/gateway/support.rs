@@ -1,10 +1,12 @@
 //! What the tests share: a gateway before a sandbox, and a client.
 
+pub(crate) mod asking;
 pub(crate) mod client;
 pub(crate) mod harness;
 pub(crate) mod process;
 pub(crate) mod wire;
 
+pub(crate) use asking::{exact, headers, raw_get, raw_status, status};
 pub(crate) use client::{Client, Response};
 pub(crate) use harness::{Harness, Setup};
 pub(crate) use process::Process;

@@ -1,0 +1,76 @@
+//! Shorthand for what many tests ask and arrange.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use flameup_gateway::sandbox::{Fault, FaultKind, Matcher};
+
+use super::client::{Response, raw};
+use super::harness::{Harness, Setup};
+
+/// How often a test looks for what the gateway does in the background, and the pause in between.
+const LOOKS: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Harness {
+    /// Asks again until the answer is `enough`: for what a background refresh will have changed.
+    pub(crate) async fn until(&self, target: &str, enough: impl Fn(&Response) -> bool) -> Response {
+        let mut client = self.client().await;
+        for _ in 0..LOOKS {
+            let response = client.get(target).await;
+            if enough(&response) {
+                return response;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("{target} never got the answer that the test waits for");
+    }
+
+    /// What reached Flameup, path and query, in order.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        let received = self.flameup.received();
+        received.into_iter().map(|request| request.target).collect()
+    }
+
+    /// Has every request for one person answered wrongly from now on.
+    pub(crate) fn fault_for(&self, id: &str, kind: FaultKind) {
+        self.flameup.fault(Fault::new(kind).on(Matcher::id(id)));
+    }
+}
+
+/// The defaults, with lifetimes that a test can count on.
+pub(crate) async fn exact() -> Harness {
+    Setup::new().config("cache.ttl_jitter = 0.0").start().await
+}
+
+/// Flameup answers with this status, in its own envelope.
+pub(crate) fn status(code: u16) -> FaultKind {
+    FaultKind::Status {
+        code,
+        headers: Vec::new(),
+        body: None,
+        shape: flameup_gateway::sandbox::ErrorShape::E,
+    }
+}
+
+/// Flameup answers as ever and adds these headers.
+pub(crate) fn headers(lines: &[(&str, &str)]) -> FaultKind {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    FaultKind::Headers {
+        headers: lines.iter().map(owned).collect(),
+    }
+}
+
+/// Sends a GET whose target no well-behaved client would send, and returns the status and all
+/// that came.
+pub(crate) async fn raw_get(address: SocketAddr, target: &[u8]) -> (u16, String) {
+    let host = format!(" HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    raw_status(address, &[b"GET ", target, host.as_bytes()].concat()).await
+}
+
+/// Sends `bytes`, and returns the status and all that came.
+pub(crate) async fn raw_status(address: SocketAddr, bytes: &[u8]) -> (u16, String) {
+    let answer = String::from_utf8_lossy(&raw(address, bytes).await).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (status.expect("a status line"), answer)
+}
