@@ -73,10 +73,7 @@ pub fn absence(response: &Response, place: &Place, keeps: bool) -> Storing {
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&response.body).is_ok()
     };
     match place {
-        Place::Own(keys)
-            if response.status == StatusCode::NOT_FOUND
-                && is_envelope() =>
-        {
+        Place::Own(keys) if response.status == StatusCode::NOT_FOUND && is_envelope() => {
             Storing::Absence {
                 keys: keys.clone(),
                 kept: keeps && !forbids_storing(&response.headers),

@@ -1,1 +1,485 @@
-//! Being written.
+//! Who a target names: what is refused, what is forwarded, and which spellings are one person.
+
+use flameup_gateway::sandbox::{DEMO_WORKSPACE, FaultKind, Matcher};
+use serde_json::{Map, Value};
+
+use crate::support::{Harness, Setup, exact, raw_get, status};
+
+const USER: &str = "/api/v1/people/user_1";
+const UUID: &str = "123e4567-e89b-12d3-a456-426614174000";
+
+fn create(harness: &Harness, id: &str, email: &str) {
+    let fields = Map::from_iter([("email".to_owned(), Value::from(email))]);
+    harness.flameup.people().upsert(id, &fields);
+}
+
+fn long_path(workspace: &str, uuid: &str) -> String {
+    format!("/api/v1/workspaces/{workspace}/people/{uuid}")
+}
+
+/// Asks for each target as it stands and asserts that the gateway itself answers `status`.
+async fn assert_refused(harness: &Harness, status: u16, targets: &[&str]) {
+    for target in targets {
+        let (got, answer) = raw_get(harness.address(), target.as_bytes()).await;
+        assert_eq!(got, status, "{target}: {answer}");
+        let own = "proxy-status: flameup-gateway; error=http_request_error";
+        assert!(answer.contains(own), "{target}: {answer}");
+        assert!(
+            answer.contains(&format!("\"code\":{status}}}")),
+            "{target}: {answer}"
+        );
+    }
+    assert_eq!(harness.targets(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_identifier_that_nobody_can_have_is_refused_and_not_forwarded() {
+    let harness = Harness::start().await;
+    let ids = [
+        "",
+        "%20",
+        "%20%20",
+        ".",
+        "..",
+        "%2e",
+        "%2E.",
+        "%2e%2E",
+        "..%2Fa",
+        "a%2F..%2Fb",
+        "a%2f.",
+        "..%5Ca",
+        "a%5c..",
+        "%",
+        "%4",
+        "a%",
+        "%zz",
+        "%4g",
+        "%%41",
+        "%u0041",
+        "%00",
+        "a%00b",
+        "%0A",
+        "%0d%0aX-A:b",
+        "%1f",
+        "%7F",
+        "%C2%85",
+        "%ff",
+        "%C3%28",
+        "%ED%A0%80",
+        "%F4%90%80%80",
+    ];
+    let targets = ids.map(Harness::path);
+    assert_refused(&harness, 400, &targets.each_ref().map(String::as_str)).await;
+    let long = [
+        Harness::path(&"a".repeat(513)),
+        Harness::path(&"%C3%A9".repeat(257)),
+    ];
+    assert_refused(&harness, 400, &long.each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn the_longest_identifier_is_forwarded_whole() {
+    let harness = Harness::start().await;
+    let (ascii, wide) = (
+        Harness::path(&"a".repeat(512)),
+        Harness::path(&"%C3%A9".repeat(256)),
+    );
+    for path in [&ascii, &wide] {
+        harness.get(path).await;
+    }
+    assert_eq!(harness.targets(), [ascii, wide]);
+}
+
+#[tokio::test]
+async fn a_long_form_without_a_hyphenated_uuid_is_refused_and_not_forwarded() {
+    let harness = Harness::start().await;
+    let bare = UUID.replace('-', "");
+    let braced = format!("%7B{UUID}%7D");
+    let urn = format!("urn:uuid:{UUID}");
+    let trailing = format!("{UUID}%20");
+    let short = &UUID[1..];
+    let uuids = [
+        "", "user_1", "a@x.org", "%00", "..", &bare, &braced, &urn, &trailing, short,
+    ];
+    let targets = uuids.map(|uuid| long_path("ws_1", uuid));
+    assert_refused(&harness, 400, &targets.each_ref().map(String::as_str)).await;
+    let workspaces = [
+        "",
+        "%",
+        "%00",
+        "..",
+        "%2e%2e",
+        "a%2F..%2Fb",
+        "%ff",
+        &"w".repeat(513),
+    ];
+    let targets = workspaces.map(|workspace| long_path(workspace, UUID));
+    assert_refused(&harness, 400, &targets.each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn a_path_that_only_resembles_a_route_is_no_route() {
+    let harness = Harness::start().await;
+    let long = long_path("ws_1", UUID);
+    let targets = [
+        "/",
+        "/api/v1/people",
+        "/api/v1/people/user_1/",
+        "/api/v1//people/user_1",
+        "//api/v1/people/user_1",
+        "/api/v1/./people/user_1",
+        "/api/v1/people/../people/user_1",
+        "/api/v1/people/user_1/devices",
+        "/api/v2/people/user_1",
+        "/API/v1/people/user_1",
+        "/api/v1/People/user_1",
+        "/api/v1/%70eople/user_1",
+        "/api/v1/people%2Fuser_1",
+        "/api/v1/people/..\\x/y",
+        "/livez",
+        "/metrics",
+        &format!("{long}/"),
+        "/api/v1/workspaces/ws_1/people",
+        "/api/v1/workspaces/a/b/people/c",
+    ];
+    assert_refused(&harness, 404, &targets).await;
+}
+
+#[tokio::test]
+async fn reserved_words_are_nobody_however_they_are_encoded() {
+    let harness = Harness::start().await;
+    let words = [
+        "search",
+        "batch",
+        "upsert",
+        "%73earch",
+        "batc%68",
+        "%75%70%73%65%72%74",
+    ];
+    let short = words.map(Harness::path);
+    assert_refused(&harness, 404, &short.each_ref().map(String::as_str)).await;
+    let long = words.map(|word| long_path("ws_1", word));
+    assert_refused(&harness, 404, &long.each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn each_spelling_is_forwarded_in_the_one_canonical_encoding() {
+    for (spelling, forwarded) in [
+        ("user%5F1", "user_1"),
+        ("%75%73%65%72%5f%31", "user_1"),
+        ("a%2fb", "a%2Fb"),
+        ("a+b", "a%2Bb"),
+        ("a%2bb", "a%2Bb"),
+        ("a%20b", "a%20b"),
+        ("%20a%20", "%20a%20"),
+        ("a%2540b", "a%2540b"),
+        ("%7Ea-b.c_d", "~a-b.c_d"),
+        (
+            "a:b;c=d,e!f$g&h'(i)*j",
+            "a%3Ab%3Bc%3Dd%2Ce%21f%24g%26h%27%28i%29%2Aj",
+        ),
+        ("a%3Fb%23c", "a%3Fb%23c"),
+        ("%c3%a9", "%C3%A9"),
+        ("e%CC%81", "e%CC%81"),
+        ("...", "..."),
+        ("a..b", "a..b"),
+        ("Ada%40X.org", "Ada@X.org"),
+        ("Ada@X.org", "Ada@X.org"),
+        ("a+tag@x.org", "a%2Btag@x.org"),
+        ("%20ada@x.org%20%20", "ada@x.org"),
+        ("%20a@b@c%20", "%20a@b@c%20"),
+        ("@", "@"),
+        ("Searching", "Searching"),
+    ] {
+        let harness = Harness::start().await;
+        let (status, _) = raw_get(harness.address(), Harness::path(spelling).as_bytes()).await;
+        assert!([200, 404].contains(&status), "{spelling}: {status}");
+        assert_eq!(harness.targets(), [Harness::path(forwarded)], "{spelling}");
+    }
+    let harness = Harness::start().await;
+    harness
+        .get(&long_path("ws%5f1", &UUID.to_uppercase()))
+        .await;
+    assert_eq!(harness.targets(), [long_path("ws_1", UUID)]);
+}
+
+#[tokio::test]
+async fn spellings_of_the_same_bytes_are_one_person() {
+    let harness = exact().await;
+    create(&harness, "a/é +@", "slash@example.org");
+    let spellings = [
+        "a%2F%C3%A9%20%2B@",
+        "a%2f%c3%a9%20+%40",
+        "%61%2f%C3%a9%20%2b%40",
+    ];
+    for spelling in spellings {
+        let answer = harness.get(&Harness::path(spelling)).await;
+        answer.assert_flameups(200, &harness.body("a/é +@"));
+    }
+    assert_eq!(harness.forwards(), 1);
+}
+
+#[tokio::test]
+async fn external_ids_that_differ_in_any_byte_are_different_people() {
+    let harness = exact().await;
+    let ids = [
+        "Ann", "ann", "ann ", " ann", "a nn", "a+nn", "a%nn", "é", "e\u{301}", "É", "a@b@C",
+    ];
+    for (number, id) in ids.iter().enumerate() {
+        create(&harness, id, &format!("person{number}@example.org"));
+    }
+    for round in ["fwd=uri-miss; fwd-status=200; stored", "hit; ttl=60"] {
+        for id in ids {
+            let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let answer = harness.get(&Harness::path(&encoded)).await;
+            answer.assert_flameups(200, &harness.body(id));
+            assert_eq!(answer.cache_status(), round, "{id:?}");
+        }
+    }
+    assert_eq!(harness.forwards(), ids.len());
+}
+
+#[tokio::test]
+async fn a_person_found_by_email_is_shared_across_its_spellings() {
+    let harness = exact().await;
+    create(&harness, "ada", "Ada@Example.org");
+    let body = harness.body("ada");
+    harness
+        .get("/api/v1/people/ADA@example.org")
+        .await
+        .assert_flameups(200, &body);
+    for spelling in [
+        "ada@example.org",
+        "Ada%40EXAMPLE.ORG",
+        "%20ADA@example.org%20",
+    ] {
+        let hit = harness.get(&Harness::path(spelling)).await;
+        hit.assert_flameups(200, &body);
+        assert_eq!(hit.cache_status(), "hit; ttl=60");
+    }
+    assert_eq!(harness.targets(), ["/api/v1/people/ADA@example.org"]);
+}
+
+/// A Flameup to which e-mails that differ in case are different.
+fn case_sensitive() -> Setup {
+    Setup::new()
+        .config("cache.ttl_jitter = 0.0")
+        .sandbox(|mut options| {
+            options.email_case_sensitive = true;
+            options
+        })
+}
+
+#[tokio::test]
+async fn an_email_that_is_absent_in_one_spelling_is_asked_for_in_another() {
+    let harness = case_sensitive().start().await;
+    create(&harness, "ada", "ada@example.org");
+    assert_eq!(
+        harness.get("/api/v1/people/ADA@example.org").await.status,
+        404
+    );
+    assert_eq!(
+        harness.get("/api/v1/people/Ada@example.org").await.status,
+        404
+    );
+    let found = harness.get("/api/v1/people/ada@example.org").await;
+    found.assert_flameups(200, &harness.body("ada"));
+    assert_eq!(found.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
+    assert_eq!(harness.forwards(), 3);
+}
+
+#[tokio::test]
+async fn an_absence_is_not_shared_with_another_spelling_that_waited_for_it() {
+    let harness = case_sensitive().start().await;
+    create(&harness, "ada", "ada@example.org");
+    let hold = harness.flameup.hold(Matcher::any());
+    let (absent, found, ()) = tokio::join!(
+        harness.get("/api/v1/people/ADA@example.org"),
+        async {
+            assert!(hold.arrived(1).await);
+            harness.get("/api/v1/people/ada@example.org").await
+        },
+        async {
+            assert!(hold.arrived(1).await);
+            hold.release();
+        }
+    );
+    assert_eq!(absent.status, 404);
+    found.assert_flameups(200, &harness.body("ada"));
+    assert_eq!(harness.forwards(), 2);
+}
+
+#[tokio::test]
+async fn where_the_case_of_emails_counts_each_spelling_is_a_person_of_its_own() {
+    let setup = case_sensitive().config("cache.email_case = \"exact\"");
+    let harness = setup.start().await;
+    create(&harness, "small", "ada@example.org");
+    create(&harness, "tall", "Ada@example.org");
+    for _ in 0..2 {
+        for (email, id) in [("ada@example.org", "small"), ("Ada@example.org", "tall")] {
+            let answer = harness.get(&Harness::path(email)).await;
+            answer.assert_flameups(200, &harness.body(id));
+        }
+    }
+    assert_eq!(harness.forwards(), 2);
+}
+
+#[tokio::test]
+async fn an_external_id_that_looks_like_a_uuid_is_not_that_uuid() {
+    let harness = exact().await;
+    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
+    create(&harness, &uuid, "lookalike@example.org");
+    let (short, long) = (Harness::path(&uuid), long_path(DEMO_WORKSPACE, &uuid));
+    for _ in 0..2 {
+        harness
+            .get(&short)
+            .await
+            .assert_flameups(200, &harness.body(&uuid));
+        harness
+            .get(&long)
+            .await
+            .assert_flameups(200, &harness.body("user_1"));
+    }
+    assert_eq!(harness.targets(), [short, long]);
+}
+
+#[tokio::test]
+async fn a_uuid_of_the_configured_workspace_is_stored_and_answered_from_memory() {
+    let setup = Setup::new().config("cache.ttl_jitter = 0.0").config(&format!(
+        "workspaces.w.api_key_env = \"FLAMEUP_API_KEY\"\nworkspaces.w.workspace_id = \"{DEMO_WORKSPACE}\""
+    ));
+    let harness = setup.start().await;
+    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
+    let path = long_path(DEMO_WORKSPACE, &uuid);
+    let first = harness.get(&path).await;
+    assert_eq!(first.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
+    let hit = harness
+        .get(&long_path(DEMO_WORKSPACE, &uuid.to_uppercase()))
+        .await;
+    hit.assert_flameups(200, &harness.body("user_1"));
+    assert_eq!(hit.cache_status(), "hit; ttl=60");
+    let absent = long_path(DEMO_WORKSPACE, UUID);
+    assert_eq!(harness.get(&absent).await.status, 404);
+    assert_eq!(
+        harness.get(&absent).await.cache_status(),
+        "hit; detail=negative; ttl=10"
+    );
+}
+
+#[tokio::test]
+async fn a_workspace_id_that_is_not_known_yet_is_proven_by_the_body() {
+    let harness = exact().await;
+    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
+    let absent = long_path(DEMO_WORKSPACE, UUID);
+    for _ in 0..2 {
+        let answer = harness.get(&absent).await;
+        assert_eq!(
+            answer.cache_status(),
+            "fwd=uri-miss; fwd-status=404",
+            "it proves nothing"
+        );
+    }
+    let path = long_path(DEMO_WORKSPACE, &uuid);
+    let first = harness.get(&path).await;
+    first.assert_flameups(200, &harness.body("user_1"));
+    assert_eq!(first.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
+    assert_eq!(harness.get(&path).await.cache_status(), "hit; ttl=60");
+}
+
+#[tokio::test]
+async fn another_workspace_in_the_path_is_always_flameups_to_answer() {
+    let harness = exact().await;
+    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
+    let (own, foreign) = (
+        long_path(DEMO_WORKSPACE, &uuid),
+        long_path("ws_other", &uuid),
+    );
+    // Before the workspace's own id is known, and after.
+    assert_eq!(harness.get(&foreign).await.status, 403);
+    harness
+        .get(&own)
+        .await
+        .assert_flameups(200, &harness.body("user_1"));
+    for _ in 0..2 {
+        let answer = harness.get(&foreign).await;
+        assert_eq!(answer.status, 403);
+        assert_eq!(answer.cache_status(), "fwd=bypass; fwd-status=403");
+    }
+    // Should Flameup answer it after all, the answer still stands for this one request.
+    harness.fault(FaultKind::OtherPerson {
+        external_id: "user_1".to_owned(),
+    });
+    for _ in 0..2 {
+        let answer = harness.get(&foreign).await;
+        answer.assert_flameups(200, &harness.body("user_1"));
+        assert_eq!(answer.cache_status(), "fwd=bypass; fwd-status=200");
+    }
+    assert_eq!(harness.forwards(), 6);
+    assert_eq!(harness.get(&own).await.cache_status(), "hit; ttl=60");
+}
+
+#[tokio::test]
+async fn a_read_with_a_query_is_forwarded_and_neither_stored_nor_answered_from_memory() {
+    let harness = exact().await;
+    harness.get(USER).await;
+    let query = format!("{USER}?expand=a%20b&x");
+    for _ in 0..2 {
+        let answer = harness.get(&query).await;
+        answer.assert_flameups(200, &harness.body("user_1"));
+        assert_eq!(answer.cache_status(), "fwd=bypass; fwd-status=200");
+        assert_eq!(answer.header("age"), "");
+    }
+    let other = "/api/v1/people/user_2";
+    harness.get(&format!("{other}?x=1")).await;
+    let first = harness.get(other).await;
+    assert_eq!(first.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
+    let expected = [USER, &query, &query, &format!("{other}?x=1"), other];
+    assert_eq!(harness.targets(), expected);
+}
+
+#[tokio::test]
+async fn an_empty_query_is_none() {
+    let harness = exact().await;
+    harness.get(&format!("{USER}?")).await;
+    assert_eq!(harness.get(USER).await.cache_status(), "hit; ttl=60");
+    assert_eq!(
+        harness.get(&format!("{USER}?")).await.cache_status(),
+        "hit; ttl=60"
+    );
+    assert_eq!(harness.targets(), [USER]);
+}
+
+#[tokio::test]
+async fn a_query_has_no_stale_answer_to_fall_back_on() {
+    let harness = exact().await;
+    harness.get(USER).await;
+    harness.fault(status(503));
+    let answer = harness.get(&format!("{USER}?x=1")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("age")), (503, ""));
+}
+
+#[tokio::test]
+async fn the_body_of_somebody_else_reaches_nobody_and_is_not_stored() {
+    let harness = exact().await;
+    let people = harness.flameup.people();
+    let (uuid, email) = (
+        people.uuid("user_1"),
+        people.email("user_1").expect("an email"),
+    );
+    let by_uuid = long_path(DEMO_WORKSPACE, &uuid.expect("a uuid"));
+    for path in [USER, &Harness::path(&email), &by_uuid] {
+        harness.fault(FaultKind::OtherPerson {
+            external_id: "user_2".to_owned(),
+        });
+        let answer = harness.get(path).await;
+        answer.assert_own(502, "http_protocol_error");
+        assert_eq!(answer.cache_status(), "fwd=uri-miss; fwd-status=200");
+        harness.flameup.clear_faults();
+        let answer = harness.get(path).await;
+        answer.assert_flameups(200, &harness.body("user_1"));
+        assert_eq!(
+            answer.cache_status(),
+            "fwd=uri-miss; fwd-status=200; stored"
+        );
+    }
+}
