@@ -11,7 +11,7 @@ const USER: &str = "/api/v1/people/user_1";
 const SHAPE_B: &[u8] =
     br#"{"error":{"code":"not_found","message":"The requested resource was not found"}}"#;
 const SHAPE_E: &[u8] =
-    br#"{"code":404,"error":"Not Found","message":"The requested resource was not found"}"#;
+    br#"{"error":"Not Found","message":"The requested resource was not found","code":404}"#;
 
 /// Flameup answers 404 with this body.
 fn absent_with(headers: &[(&str, &str)], body: &str) -> FaultKind {
