@@ -58,6 +58,9 @@ impl Answer {
         if matches!(failure, Failure::RateLimited { .. }) {
             return Self::from_memory(entry, now, Some(HitDetail::Budget));
         }
+        if !failure.was_forwarded() {
+            return Self::from_memory(entry, now, Some(HitDetail::Overload));
+        }
         Self::stale_on_error(entry, failure.upstream_status(), now)
     }
 
@@ -98,6 +101,9 @@ impl Answer {
 
     /// Ours: asking failed.
     pub fn failed(failure: &Failure, reason: Reason) -> Self {
+        if !failure.was_forwarded() {
+            return Self::refused(failure);
+        }
         let status = failure.upstream_status();
         Self {
             content: Content::Problem(failure.into()),
@@ -125,16 +131,6 @@ impl Answer {
         }
     }
 
-    /// Ours: the request could not even be read.
-    pub fn unread(problem: Problem) -> Self {
-        Self {
-            content: Content::Problem(problem),
-            cache_status: CacheStatus::None { detail: "refused" },
-            age: None,
-            ends_connection: true,
-        }
-    }
-
     /// What the cache did.
     pub fn cache_status(&self) -> CacheStatus {
         self.cache_status
@@ -156,38 +152,14 @@ impl Answer {
                 (problem.status(), Some(problem.body()))
             }
         };
-        self.write_own_headers(&mut headers, request_id);
+        if let Some(age) = self.age {
+            headers.insert(AGE, HeaderValue::from(age));
+        }
+        write_own_headers(&mut headers, self.cache_status, request_id);
         if (close || self.ends_connection) && request.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         respond(status, headers, body, &request.method)
-    }
-
-    /// Puts together the response to a request that was never read.
-    pub fn into_whole_response(self, request_id: HeaderValue) -> Response<Bytes> {
-        let mut headers = HeaderMap::with_capacity(8);
-        let (status, body) = match &self.content {
-            Content::Flameup(entry) => (entry.status(), entry.body().clone()),
-            Content::Problem(problem) => {
-                problem.write_headers(&mut headers);
-                (problem.status(), problem.body())
-            }
-        };
-        self.write_own_headers(&mut headers, request_id);
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
-    }
-
-    /// The headers that are on every answer, whoever's words it is.
-    fn write_own_headers(&self, headers: &mut HeaderMap, request_id: HeaderValue) {
-        if let Some(age) = self.age {
-            headers.insert(AGE, HeaderValue::from(age));
-        }
-        headers.insert(CACHE_STATUS, self.cache_status.to_header());
-        headers.insert(VIA, VIA_VALUE);
-        headers.insert(X_REQUEST_ID, request_id);
     }
 
     fn from_memory(entry: Arc<Entry>, now: Instant, detail: Option<HitDetail>) -> Self {
@@ -199,6 +171,25 @@ impl Answer {
             ends_connection: false,
         }
     }
+}
+
+/// What the cache did for a request that could not even be read.
+pub const UNREAD: CacheStatus = CacheStatus::None { detail: "refused" };
+
+/// The response to a request that could not even be read.
+pub fn to_unread_request(problem: &Problem, request_id: HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(problem.body());
+    *response.status_mut() = problem.status();
+    problem.write_headers(response.headers_mut());
+    write_own_headers(response.headers_mut(), UNREAD, request_id);
+    response
+}
+
+/// The headers that are on every answer, whoever's words it is.
+fn write_own_headers(headers: &mut HeaderMap, cache_status: CacheStatus, request_id: HeaderValue) {
+    headers.insert(CACHE_STATUS, cache_status.to_header());
+    headers.insert(VIA, VIA_VALUE);
+    headers.insert(X_REQUEST_ID, request_id);
 }
 
 /// Flameup's answer, or 304 and no body if the client has it already.

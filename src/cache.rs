@@ -30,6 +30,7 @@ use control::RequestDirectives;
 use entry::{Entry, Lifetime};
 use freshness::{StaleWindows, Verdict};
 use key::{CacheKey, Keys};
+use status::Reason;
 use store::Store;
 
 /// Share of the memory that absences may take: the hundredth parts of `max_bytes`.
@@ -63,7 +64,7 @@ pub enum Lookup {
     /// Ask Flameup first.
     Forward {
         /// Why what is stored does not do.
-        reason: status::Reason,
+        reason: Reason,
         /// What was stored, for its validator.
         stored: Option<Arc<Entry>>,
         /// What was stored may be served after all, should asking fail.
@@ -74,7 +75,14 @@ pub enum Lookup {
 impl Lookup {
     /// Nothing stored.
     pub const NOTHING: Self = Self::Forward {
-        reason: status::Reason::UriMiss,
+        reason: Reason::UriMiss,
+        stored: None,
+        stale_if_error: false,
+    };
+
+    /// Not looked for: such requests never use what is stored.
+    pub const BYPASS: Self = Self::Forward {
+        reason: Reason::Bypass,
         stored: None,
         stale_if_error: false,
     };
@@ -83,10 +91,10 @@ impl Lookup {
 /// What a fetch brought, for those who wait for it.
 ///
 /// `F` is why a fetch failed, which is the gateway's to say.
-pub type Landing<F> = Result<Landed, F>;
+pub type Landing<F> = Result<Arc<Landed>, F>;
 
 /// An answer of Flameup's, and what it may be stored as.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Landed {
     /// The answer.
     pub entry: Arc<Entry>,
@@ -99,6 +107,26 @@ pub struct Landed {
 }
 
 impl Landed {
+    /// What another fetch had stored just before this one was to begin.
+    pub fn recalled(entry: Arc<Entry>, asked: CacheKey) -> Self {
+        Self {
+            fwd_status: entry.status(),
+            entry,
+            storing: Storing::Nowhere,
+            asked,
+        }
+    }
+
+    /// Whether this answers a request too that means the same person as `asked`, spelled so.
+    ///
+    /// A 404 says nothing of another spelling of an e-mail, and neither does a person who was
+    /// found by an external id that looks like one.
+    pub fn answers(&self, asked: &CacheKey) -> bool {
+        let spelled_alike = self.asked == *asked;
+        let exact = self.fwd_status == http::StatusCode::NOT_FOUND || self.entry.is_exact();
+        spelled_alike || !exact
+    }
+
     /// Whether it is stored by the time that those who wait for it hear of it.
     pub fn is_stored(&self) -> bool {
         matches!(
@@ -109,7 +137,7 @@ impl Landed {
 }
 
 /// Where an answer may be stored.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Storing {
     /// A person. Proves that everyone of `proven` exists.
     Person {
@@ -156,19 +184,26 @@ impl<F: Clone> Cache<F> {
     /// Looks up what is stored under `keys`.
     ///
     /// A fresh person is served before anything else. Next comes an absence of exactly this
-    /// spelling, which is younger than any stale person: Flameup was asked since.
+    /// spelling, if Flameup was asked later than for the person that is stored.
     pub fn lookup(&self, keys: &Keys, directives: &RequestDirectives, now: Instant) -> Lookup {
+        let windows = &self.settings.windows;
         let person = self.person(keys, now);
-        let verdict = person.as_ref().map(|entry| {
-            entry
-                .freshness()
-                .judge(directives, &self.settings.windows, now)
-        });
+        let verdict = person
+            .as_ref()
+            .map(|entry| entry.freshness().judge(directives, windows, now));
         if let (Some(entry), Some(Verdict::Serve)) = (&person, verdict) {
             return Lookup::Fresh(Arc::clone(entry));
         }
-        match (self.absence(keys, directives, now), person, verdict) {
-            (Some(absence), _, _) => Lookup::Fresh(absence),
+        let absence = self.absence(keys, person.as_deref(), now);
+        match (absence, person, verdict) {
+            (Some(absence), _, _) if absence.freshness().satisfies(directives, now) => {
+                Lookup::Fresh(absence)
+            }
+            (Some(_), _, _) => Lookup::Forward {
+                reason: Reason::Request,
+                stored: None,
+                stale_if_error: false,
+            },
             (None, Some(entry), Some(Verdict::ServeAndRevalidate)) => Lookup::Stale(entry),
             (
                 None,
@@ -177,18 +212,15 @@ impl<F: Clone> Cache<F> {
                     stale,
                     stale_if_error,
                 }),
-            ) => {
-                let reason = if stale {
-                    status::Reason::Stale
+            ) => Lookup::Forward {
+                reason: if stale {
+                    Reason::Stale
                 } else {
-                    status::Reason::Request
-                };
-                Lookup::Forward {
-                    reason,
-                    stored,
-                    stale_if_error,
-                }
-            }
+                    Reason::Request
+                },
+                stored,
+                stale_if_error,
+            },
             (None, _, _) => Lookup::NOTHING,
         }
     }
@@ -219,22 +251,26 @@ impl<F: Clone> Cache<F> {
 
     /// Stores what a fetch brought, where it may be stored, and wakes those who wait for it.
     ///
-    /// Storing comes first: a request that arrives in between finds the answer or the fetch. A
-    /// fetch that was replaced, and lands after its replacement, brings what was asked for earlier
-    /// and must not take the place of what was asked for later.
+    /// A server error lands, but a second attempt under way may still bring something better.
     pub fn fulfil(&self, obligation: Obligation<Landing<F>>, landing: Landing<F>) {
-        if let Ok(landed) = &landing
-            && obligation.is_awaited()
-        {
-            self.store(landed);
-        }
-        let conclusive = landing.is_ok();
-        obligation.land(landing, conclusive);
+        let conclusive = landing
+            .as_ref()
+            .is_ok_and(|landed| !landed.fwd_status.is_server_error());
+        obligation.land(landing, conclusive, |landing| {
+            if let Ok(landed) = landing {
+                self.store(landed);
+            }
+        });
     }
 
     /// The lifetime of a person that is stored now.
     pub fn lifetime_of_person(&self, key: &CacheKey, now: Instant) -> Lifetime {
         self.jittered(self.settings.ttl, key, now)
+    }
+
+    /// After what time a fetch counts as stalled.
+    pub fn stall_after(&self) -> Duration {
+        self.settings.stall_after
     }
 
     /// Whether absences are kept at all.
@@ -263,32 +299,21 @@ impl<F: Clone> Cache<F> {
         &self.absences
     }
 
-    /// The stored person, if somebody might still be served it.
+    /// The stored person, if somebody might still be served it under this spelling. What is dead
+    /// is left to the store's own expiry: removing it here could hit its successor.
     fn person(&self, keys: &Keys, now: Instant) -> Option<Arc<Entry>> {
-        let entry = self.people.get(keys.person())?;
-        if entry.freshness().is_dead(&self.settings.windows, now) {
-            self.people.remove(keys.person());
-            return None;
-        }
-        Some(entry)
+        self.people.get(keys.person()).filter(|entry| {
+            !entry.freshness().is_dead(&self.settings.windows, now)
+                && (!entry.is_exact() || entry.answers_spelling(keys.spelled(), keys.person()))
+        })
     }
 
-    /// The stored absence, if this request may be answered with it.
-    fn absence(
-        &self,
-        keys: &Keys,
-        directives: &RequestDirectives,
-        now: Instant,
-    ) -> Option<Arc<Entry>> {
-        let entry = self.absences.get(keys.spelled())?;
-        if entry.freshness().is_dead(&StaleWindows::NONE, now) {
-            self.absences.remove(keys.spelled());
-            return None;
-        }
-        let verdict = entry
-            .freshness()
-            .judge(directives, &StaleWindows::NONE, now);
-        (verdict == Verdict::Serve).then_some(entry)
+    /// The stored absence, if it is fresh and not outdated by what is stored of the `person`.
+    fn absence(&self, keys: &Keys, person: Option<&Entry>, now: Instant) -> Option<Arc<Entry>> {
+        self.absences.get(keys.spelled()).filter(|absence| {
+            let asked_later = |person: &Entry| absence.freshness().began_after(person.freshness());
+            absence.freshness().is_fresh(now) && person.is_none_or(asked_later)
+        })
     }
 
     fn store(&self, landed: &Landed) {

@@ -5,12 +5,12 @@
 //! [`crate::problem`].
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, Uri, Version, request};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 
 pub mod exchange;
@@ -18,7 +18,7 @@ pub mod failure;
 pub mod fetch;
 mod read;
 
-use crate::answer::Answer;
+use crate::answer::{self, Answer};
 use crate::auth::{Caller, Callers};
 use crate::cache::control::RequestDirectives;
 use crate::cache::{Cache, Settings};
@@ -32,6 +32,9 @@ use crate::upstream::Upstream;
 use exchange::Exchange;
 use failure::{Failure, RequestError};
 use read::Read;
+
+/// How long a body without announced length may take to turn out to be none.
+const EMPTY_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bounds on requests that the server cannot hold itself.
 #[derive(Clone, Copy, Debug)]
@@ -79,30 +82,28 @@ impl Gateway {
     ///
     /// # Cancellation
     /// When the client leaves, waiting ends; a fetch that was started for it goes on and is stored.
-    pub async fn handle<B: Body>(self: &Arc<Self>, request: Request<B>) -> Response<Full<Bytes>> {
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let now = self.clock.now();
-        let has_body = !request.body().is_end_stream();
-        let (request, _unread) = request.into_parts();
-        let mut exchange = Exchange::begin(&request.headers, now);
+        let (request, mut body) = request.into_parts();
+        let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
+        let has_body = has_content(request.version, &mut body).await;
         let answer = self.answer(&request, has_body, &mut exchange, now).await;
         let cache_status = answer.cache_status();
         // What of a body was not read would be taken for the next request.
         let response = answer.into_response(&request, exchange.id().clone(), has_body);
-        exchange.end(
-            &self.telemetry,
-            response.status(),
-            cache_status,
-            self.clock.now(),
-        );
+        exchange.end(response.status(), cache_status);
         response
     }
 
     /// The request path.
-    async fn answer(
-        self: &Arc<Self>,
+    async fn answer<'g>(
+        self: &'g Arc<Self>,
         request: &request::Parts,
         has_body: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Exchange<'g>,
         now: Instant,
     ) -> Answer {
         match self.admit(request, has_body, exchange) {
@@ -124,12 +125,12 @@ impl Gateway {
     }
 
     /// Everything that is found out before the cache is looked at.
-    fn admit<'r>(
-        &self,
+    fn admit<'g, 'r>(
+        &'g self,
         request: &'r request::Parts,
         has_body: bool,
-        exchange: &mut Exchange,
-    ) -> Result<(&Caller, Route<'r>), Failure> {
+        exchange: &mut Exchange<'g>,
+    ) -> Result<(&'g Caller, Route<'r>), Failure> {
         check_head(request, &self.bounds)?;
         let caller = self.callers.identify(&request.headers)?;
         exchange.asked_by(caller);
@@ -153,14 +154,35 @@ impl Application for Gateway {
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {
-        let now = self.clock.now();
-        let exchange = Exchange::begin(&HeaderMap::new(), now);
-        let answer = Answer::unread(problem.clone());
-        let cache_status = answer.cache_status();
-        let response = answer.into_whole_response(exchange.id().clone());
-        exchange.end(&self.telemetry, response.status(), cache_status, now);
+        let (none, now) = (HeaderMap::new(), self.clock.now());
+        let exchange = Exchange::begin(&none, &self.telemetry, &self.clock, now);
+        let response = answer::to_unread_request(problem, exchange.id().clone());
+        exchange.end(response.status(), answer::UNREAD);
         response
     }
+}
+
+/// Whether a body follows. On HTTP/2 a stream that is open may still be about to end without one;
+/// on HTTP/1 whatever is framed as a body is one.
+async fn has_content(version: Version, body: &mut (impl Body<Data = Bytes> + Unpin)) -> bool {
+    if body.is_end_stream() {
+        return false;
+    }
+    if version < Version::HTTP_2 || body.size_hint().lower() > 0 {
+        return true;
+    }
+    let first = async {
+        loop {
+            match body.frame().await {
+                None => return false,
+                Some(Ok(frame)) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Some(_) => return true,
+            }
+        }
+    };
+    tokio::time::timeout(EMPTY_BODY_TIMEOUT, first)
+        .await
+        .unwrap_or(true)
 }
 
 /// Refuses a head that two readers could understand in two ways.

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use flameup_gateway::clock::Clock;
@@ -14,9 +15,12 @@ use flameup_gateway::sandbox::{self, Sandbox};
 use flameup_gateway::serve::Running;
 use flameup_gateway::telemetry::{chain, log};
 use flameup_gateway::token::Token;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
+
+/// How long threads that cannot be interrupted may hold up the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Whatever keeps a command from its end.
 type Cause = Box<dyn Error + Send + Sync>;
@@ -105,7 +109,7 @@ fn load(argument: ConfigArgument) -> Result<Loaded, Failure> {
 fn serve(argument: ConfigArgument) -> Result<(), Failure> {
     let config = load(argument)?.config;
     let _written_until_dropped = log::start(&config.telemetry).map_err(Failure::Run)?;
-    runtime(config.server.workers)?.block_on(async {
+    run_on(config.server.workers, async {
         let mut stop = StopSignals::listen()?;
         let running = Running::start(&config, Clock::system())
             .await
@@ -116,7 +120,7 @@ fn serve(argument: ConfigArgument) -> Result<(), Failure> {
         if let Some(address) = running.admin_address() {
             info!(server.address = %address, "serving operators");
         }
-        stop.received().await;
+        stop.received_by_service().await;
         tokio::select! {
             () = running.drain() => {}
             () = stop.received() => info!("stopped in a hurry"),
@@ -126,7 +130,7 @@ fn serve(argument: ConfigArgument) -> Result<(), Failure> {
 }
 
 fn run_demo(arguments: demo::Args) -> Result<(), Failure> {
-    runtime(0)?.block_on(async {
+    run_on(0, async {
         let mut stop = StopSignals::listen()?;
         let demo = Demo::start(arguments).await.map_err(Failure::run)?;
         write!(io::stdout(), "{demo}").map_err(Failure::run)?;
@@ -137,7 +141,7 @@ fn run_demo(arguments: demo::Args) -> Result<(), Failure> {
 }
 
 fn run_sandbox(arguments: sandbox::Args) -> Result<(), Failure> {
-    runtime(0)?.block_on(async {
+    run_on(0, async {
         let mut stop = StopSignals::listen()?;
         let sandbox = Sandbox::start(arguments.into())
             .await
@@ -152,13 +156,20 @@ fn run_sandbox(arguments: sandbox::Args) -> Result<(), Failure> {
     })
 }
 
-/// A runtime with so many threads; 0 for one per core.
-fn runtime(workers: usize) -> Result<Runtime, Failure> {
+/// Runs a command on so many threads; 0 for one per core.
+fn run_on(
+    workers: usize,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     let mut builder = Builder::new_multi_thread();
     if workers > 0 {
         builder.worker_threads(workers);
     }
-    builder.enable_all().build().map_err(Failure::run)
+    let runtime = builder.enable_all().build().map_err(Failure::run)?;
+    let result = runtime.block_on(command);
+    // A name that is still being resolved in a thread of its own must not hold up the end.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result
 }
 
 impl Failure {
@@ -175,6 +186,7 @@ impl Failure {
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl StopSignals {
@@ -182,13 +194,31 @@ impl StopSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(Failure::run)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Failure::run)?,
+            hang_up: signal(SignalKind::hangup()).map_err(Failure::run)?,
         })
     }
 
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// As [`received`](Self::received), for a service: SIGHUP, which by custom means to reload and
+    /// would otherwise kill, is answered in the log.
+    async fn received_by_service(&mut self) {
+        loop {
+            tokio::select! {
+                () = stop(&mut self.terminate, &mut self.interrupt) => return,
+                _ = self.hang_up.recv() => {
+                    warn!("SIGHUP does not reload the configuration yet; restart to do so");
+                }
+            }
         }
+    }
+
+    async fn received(&mut self) {
+        stop(&mut self.terminate, &mut self.interrupt).await;
+    }
+}
+
+async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
 }

@@ -224,7 +224,7 @@ fn callers(config: &Config) -> Callers {
 
 /// The workspaces by name, each with a number of its own.
 fn workspaces(config: &Config) -> BTreeMap<&WorkspaceName, Arc<Workspace>> {
-    (0..)
+    (0..=u32::MAX)
         .zip(&config.workspaces)
         .map(|(index, (name, workspace))| {
             let id = workspace.workspace_id.as_ref().map(WorkspaceId::as_str);

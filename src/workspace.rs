@@ -17,7 +17,7 @@ use crate::person::PersonRef;
 #[derive(Debug)]
 pub struct Workspace {
     name: String,
-    index: u16,
+    index: u32,
     api_key: ApiKey,
     authorization: HeaderValue,
     email_case: EmailCase,
@@ -53,7 +53,7 @@ impl Workspace {
     /// Never: a key is made of characters that a header may have.
     pub fn new(
         name: impl Into<String>,
-        index: u16,
+        index: u32,
         api_key: ApiKey,
         id: Option<&str>,
         email_case: EmailCase,
@@ -135,7 +135,7 @@ mod tests {
 
     const UUID: &str = "123e4567-e89b-12d3-a456-426614174000";
 
-    fn workspace(index: u16, email_case: EmailCase) -> Workspace {
+    fn workspace(index: u32, email_case: EmailCase) -> Workspace {
         let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", "ws_test_a.b")]));
         let mut config = loaded.expect("the defaults and a key").config;
         let (_, workspace) = config
@@ -210,8 +210,8 @@ mod tests {
     proptest! {
         #[test]
         fn distinct_people_never_share_a_key(
-            (one_index, one) in (0u16..3, "[a-cA-C@ .]{1,5}"),
-            (other_index, other) in (0u16..3, "[a-cA-C@ .]{1,5}"),
+            (one_index, one) in (0u32..3, "[a-cA-C@ .]{1,5}"),
+            (other_index, other) in (0u32..3, "[a-cA-C@ .]{1,5}"),
         ) {
             let id = |text: &str| {
                 let segment = text.replace(' ', "%20");

@@ -7,9 +7,10 @@
 //!
 //! # Invariants
 //! - At most one flight per key; a flight has one attempt, or two once the first has stalled.
-//! - A flight leaves the map in the same critical section that publishes its landing, so a landing
-//!   reaches exactly those who were waiting at that moment. Whoever stores the answer does so
-//!   before landing: a later request finds the answer stored or a new flight, never a gap.
+//! - A landing is stored, published, and its flight forgotten in one critical section. It reaches
+//!   exactly those who were waiting at that moment, and of two attempts only the one that is
+//!   published is stored. Who joins later begins a new flight, and looks again at what is stored
+//!   before fetching.
 //! - A failed attempt is published only if no other attempt is still out.
 
 use std::collections::HashMap;
@@ -114,13 +115,12 @@ impl<T: Clone> Collapse<T> {
             }
             Entry::Occupied(occupied) => occupied.into_mut(),
         };
-        if flight.landing.receiver_count() >= MAX_WAITERS {
-            return Err(TooManyWaiters);
-        }
         let stalled = now.saturating_duration_since(flight.started_at) >= self.stall_after;
         let obligation = if stalled && flight.attempts == Attempts::First {
             flight.attempts = Attempts::Both;
             Some(self.obligation(key, flight))
+        } else if flight.landing.receiver_count() >= MAX_WAITERS {
+            return Err(TooManyWaiters);
         } else {
             None
         };
@@ -146,14 +146,6 @@ impl<T> Collapse<T> {
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
     }
 
-    /// Whether the flight that `landing` belongs to is still under way.
-    fn is_under_way(&self, key: &CacheKey, landing: &Arc<watch::Sender<Option<T>>>) -> bool {
-        let flights = self.shard(key).lock();
-        flights
-            .get(key)
-            .is_some_and(|flight| Arc::ptr_eq(&flight.landing, landing))
-    }
-
     /// Ends an attempt of the flight that `landing` belongs to.
     fn end(
         &self,
@@ -161,6 +153,7 @@ impl<T> Collapse<T> {
         landing: &Arc<watch::Sender<Option<T>>>,
         outcome: Option<T>,
         conclusive: bool,
+        first: impl FnOnce(&T),
     ) {
         let mut flights = self.shard(key).lock();
         let Entry::Occupied(mut flight) = flights.entry(key.clone()) else {
@@ -173,10 +166,11 @@ impl<T> Collapse<T> {
             flight.get_mut().attempts = Attempts::Last;
             return;
         }
-        let flight = flight.remove();
         if let Some(outcome) = outcome {
-            flight.landing.send_replace(Some(outcome));
+            first(&outcome);
+            flight.get().landing.send_replace(Some(outcome));
         }
+        flight.remove();
     }
 }
 
@@ -231,26 +225,26 @@ pub struct Obligation<T> {
 }
 
 impl<T> Obligation<T> {
-    /// Whether its flight is still under way: nothing has landed it yet.
-    pub fn is_awaited(&self) -> bool {
-        self.collapse.is_under_way(&self.key, &self.landing)
-    }
-
     /// Lands the flight with `outcome`.
+    ///
+    /// `first` is done with it before anybody hears of it, and only if it is what they will hear:
+    /// a fetch that was replaced, and lands after its replacement, changes nothing any more.
     ///
     /// An outcome that is not `conclusive`, a failure, is kept to itself while the replacement of
     /// a stalled fetch, or the stalled one itself, may still bring a better one.
-    pub fn land(mut self, outcome: T, conclusive: bool) {
+    pub fn land(mut self, outcome: T, conclusive: bool, first: impl FnOnce(&T)) {
         self.spent = true;
+        let outcome = Some(outcome);
         self.collapse
-            .end(&self.key, &self.landing, Some(outcome), conclusive);
+            .end(&self.key, &self.landing, outcome, conclusive, first);
     }
 }
 
 impl<T> Drop for Obligation<T> {
     fn drop(&mut self) {
         if !self.spent {
-            self.collapse.end(&self.key, &self.landing, None, false);
+            self.collapse
+                .end(&self.key, &self.landing, None, false, |_| {});
         }
     }
 }
@@ -285,7 +279,9 @@ mod tests {
         let (leader, obligation) = join(&collapse, &key, now);
         let (follower, none) = join(&collapse, &key, now);
         assert!(none.is_none());
-        obligation.expect("the first to join fetches").land(7, true);
+        obligation
+            .expect("the first to join fetches")
+            .land(7, true, |_| {});
         assert_eq!(leader.wait(PATIENCE).await, Ok(7));
         assert_eq!(follower.wait(PATIENCE).await, Ok(7));
         assert!(
@@ -295,12 +291,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn only_the_attempt_that_is_published_is_stored() {
+        let (collapse, key, now) = flights();
+        let (_, stalled) = join(&collapse, &key, now);
+        let (_, replacement) = join(&collapse, &key, now + STALL);
+        let stored = std::cell::Cell::new(0);
+        let replacement = replacement.expect("a stalled fetch is replaced");
+        replacement.land(2, true, |outcome| stored.set(*outcome));
+        let stalled = stalled.expect("the first to join fetches");
+        stalled.land(1, true, |outcome| stored.set(*outcome));
+        assert_eq!(stored.get(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_leader_that_leaves_takes_nobody_with_it() {
         let (collapse, key, now) = flights();
         let (leader, obligation) = join(&collapse, &key, now);
         let (follower, _) = join(&collapse, &key, now);
         drop(leader);
-        obligation.expect("the first to join fetches").land(7, true);
+        obligation
+            .expect("the first to join fetches")
+            .land(7, true, |_| {});
         assert_eq!(follower.wait(PATIENCE).await, Ok(7));
     }
 
@@ -322,7 +333,9 @@ mod tests {
             impatient.wait(Duration::from_millis(5)).await,
             Err(Error::Deadline)
         );
-        obligation.expect("the first to join fetches").land(7, true);
+        obligation
+            .expect("the first to join fetches")
+            .land(7, true, |_| {});
         assert_eq!(patient.wait(PATIENCE).await, Ok(7));
     }
 
@@ -338,12 +351,14 @@ mod tests {
         );
         replacement
             .expect("a stalled fetch is replaced")
-            .land(2, true);
+            .land(2, true, |_| {});
         assert_eq!(early.wait(PATIENCE).await, Ok(2));
         assert_eq!(late.wait(PATIENCE).await, Ok(2));
         let (next, obligation) = join(&collapse, &key, now + STALL * 4);
-        stalled.expect("the first to join fetches").land(1, true);
-        obligation.expect("a new flight").land(3, true);
+        stalled
+            .expect("the first to join fetches")
+            .land(1, true, |_| {});
+        obligation.expect("a new flight").land(3, true, |_| {});
         assert_eq!(
             next.wait(PATIENCE).await,
             Ok(3),
@@ -358,8 +373,10 @@ mod tests {
         let (_, replacement) = join(&collapse, &key, now + STALL);
         replacement
             .expect("a stalled fetch is replaced")
-            .land(500, false);
-        stalled.expect("the first to join fetches").land(1, true);
+            .land(500, false, |_| {});
+        stalled
+            .expect("the first to join fetches")
+            .land(1, true, |_| {});
         assert_eq!(follower.wait(PATIENCE).await, Ok(1));
 
         let (follower, stalled) = join(&collapse, &key, now);
@@ -367,7 +384,7 @@ mod tests {
         drop(stalled);
         replacement
             .expect("a stalled fetch is replaced")
-            .land(500, false);
+            .land(500, false, |_| {});
         assert_eq!(
             follower.wait(PATIENCE).await,
             Ok(500),

@@ -53,10 +53,16 @@ impl ResponseDirectives {
             match &*directive.name {
                 "no-store" | "private" | "no-cache" => found.forbids_storing = true,
                 "max-age" => stricter(&mut found.max_age, directive.seconds(), Duration::min),
-                "s-maxage" => stricter(&mut shared, directive.seconds(), Duration::min),
+                // It is `proxy-revalidate` too (§5.2.2.10).
+                "s-maxage" => {
+                    stricter(&mut shared, directive.seconds(), Duration::min);
+                    found.must_revalidate = true;
+                }
                 "must-revalidate" | "proxy-revalidate" => found.must_revalidate = true,
-                _ => found.forbids_storing |= directive.broken,
+                _ => {}
             }
+            // A quoted string without an end may have swallowed anything.
+            found.forbids_storing |= directive.broken;
         }
         found.max_age = shared.or(found.max_age);
         found
@@ -110,7 +116,7 @@ fn stricter(
 struct Directive<'a> {
     name: Cow<'a, str>,
     argument: Option<Cow<'a, [u8]>>,
-    /// The name is no token, or a quoted string has no end.
+    /// The name is no token, or quotes stand where none may.
     broken: bool,
 }
 
@@ -173,17 +179,15 @@ fn split_element(line: &[u8]) -> (&[u8], &[u8], bool) {
 
 fn parse(element: &[u8], closed: bool) -> Directive<'_> {
     let (name, argument) = match element.iter().position(|byte| *byte == b'=') {
-        Some(at) => (
-            &element[..at],
-            Some(unquoted(element[at + 1..].trim_ascii())),
-        ),
+        Some(at) => (&element[..at], Some(element[at + 1..].trim_ascii())),
         None => (element, None),
     };
     let name = String::from_utf8_lossy(name.trim_ascii());
-    let is_token = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    let is_token = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
+    let broken = !closed
+        || name.is_empty()
+        || !name.bytes().all(is_token)
+        || argument.is_some_and(has_stray_quote);
     let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
@@ -191,9 +195,23 @@ fn parse(element: &[u8], closed: bool) -> Directive<'_> {
     };
     Directive {
         name,
-        argument,
-        broken: !is_token || !closed,
+        argument: argument.map(unquoted),
+        broken,
     }
+}
+
+/// Whether quotes stand anywhere but around the whole argument.
+fn has_stray_quote(argument: &[u8]) -> bool {
+    let inner = argument
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+        .unwrap_or(argument);
+    let mut escaped = false;
+    inner.iter().any(|byte| {
+        let stray = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        stray
+    })
 }
 
 /// Takes a quoted string out of its quotes (RFC 9110 §5.6.4).
@@ -253,6 +271,7 @@ mod tests {
             "private=\"x\"",
             "no-cache=\"set-cookie, x\", max-age=60",
             "max-age=60, ext=\"unterminated",
+            "max-age=\"60, no-store",
             ",, no-store ,,",
         ] {
             assert!(response(line).forbids_storing, "{line}");
@@ -314,7 +333,7 @@ mod tests {
 
         #[test]
         fn no_store_wins_whatever_stands_before_it(
-            before in "[a-zA-Z0-9=, -]{0,30}",
+            before in "[a-zA-Z0-9=,\" -]{0,30}",
             after in "[a-zA-Z0-9=,\" -]{0,30}",
         ) {
             let line = format!("{before},no-store,{after}");

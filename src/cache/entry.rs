@@ -32,6 +32,8 @@ pub struct Entry {
     etag_is_upstreams: bool,
     /// The spelling that Flameup was asked for, where it differs from the normal form.
     spelled: Option<CacheKey>,
+    /// It answers that spelling alone, whatever is folded for a key.
+    exact: bool,
 }
 
 /// The configured lifetime of an entry.
@@ -72,6 +74,7 @@ impl Entry {
             etag: given.map(headers::detached).or_else(made),
             etag_is_upstreams: given.is_some(),
             spelled: None,
+            exact: false,
         }
     }
 
@@ -79,9 +82,10 @@ impl Entry {
     #[must_use]
     pub fn freshened(&self, confirmation: &Response, lifetime: Lifetime) -> Self {
         let mut headers: HeaderMap = self.headers.iter().cloned().collect();
-        for (name, value) in headers::passed_on(&confirmation.headers) {
-            headers.insert(name, value);
+        for (name, _) in headers::passed_on(&confirmation.headers) {
+            headers.remove(name);
         }
+        headers.extend(headers::passed_on(&confirmation.headers));
         if let Some(etag) = confirmation.headers.get(ETAG).or(self.validator()) {
             headers.insert(ETAG, etag.clone());
         }
@@ -94,7 +98,17 @@ impl Entry {
             body: self.body.clone(),
             requested_at: confirmation.requested_at,
         };
-        Self::new(&whole, lifetime).spelled_as(self.spelled.clone())
+        Self::new(&whole, lifetime)
+            .spelled_as(self.spelled.clone())
+            .exactly(self.exact)
+    }
+
+    /// Whether a 304 is an answer to this entry's validator: one went out, and it is not about
+    /// another (RFC 9111 §4.3.4).
+    pub fn is_confirmed_by(&self, confirmation: &Response) -> bool {
+        let given = confirmation.headers.get(ETAG);
+        self.validator()
+            .is_some_and(|own| given.is_none_or(|given| given == own))
     }
 
     /// Remembers the spelling that Flameup was asked for.
@@ -102,6 +116,18 @@ impl Entry {
     pub fn spelled_as(mut self, spelled: Option<CacheKey>) -> Self {
         self.spelled = spelled;
         self
+    }
+
+    /// Has it answer the spelling that Flameup was asked for and no other.
+    #[must_use]
+    pub fn exactly(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
+
+    /// Whether it answers only the spelling that Flameup was asked for.
+    pub fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// Its status.
@@ -171,13 +197,15 @@ pub(super) fn forbids_storing(headers: &HeaderMap) -> bool {
             .any(|value| value.as_bytes().contains(&b'*'))
 }
 
-/// `Age` on arrival, if another cache stands before Flameup; no number counts as none.
+/// `Age` on arrival, if another cache stands before Flameup; what is no number counts as none,
+/// and one too large for us as old enough for anything (RFC 9111 §1.2.2).
 fn age(headers: &HeaderMap) -> Duration {
-    let seconds = headers
+    let digits = |age: &&str| !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit());
+    let age = headers
         .get(AGE)
         .and_then(|age| age.to_str().ok())
-        .and_then(|age| age.parse().ok());
-    Duration::from_secs(u64::from(seconds.unwrap_or(0u32)))
+        .filter(digits);
+    Duration::from_secs(age.map_or(0, |age| age.parse().map_or(1 << 31, |age: u32| age.into())))
 }
 
 /// A strong validator of exactly these bytes: half a SHA-256 is as good as unique.

@@ -1,13 +1,15 @@
 //! The cache key (RFC 9111 §2): one workspace, one person.
 //!
 //! # Layout
-//! Two bytes of workspace number, one byte that says what follows, then the identifier. The number
+//! Four bytes of workspace number, one byte that says what follows, then the identifier. The number
 //! has a fixed width and the kinds are told apart by their byte, so no two lookups of different
 //! people or workspaces can spell the same key.
 
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+/// Where the byte stands that says what follows.
+const KIND_AT: usize = size_of::<u32>();
 const ID: u8 = b'i';
 const UUID: u8 = b'u';
 const UNPROVEN: u8 = b'w';
@@ -20,17 +22,17 @@ pub struct CacheKey(SmallVec<[u8; 56]>);
 
 impl CacheKey {
     /// The key of an identifier of the short form, exactly as given.
-    pub(crate) fn of_id(workspace: u16, id: &str) -> Self {
+    pub(crate) fn of_id(workspace: u32, id: &str) -> Self {
         Self::new(workspace, ID, id.as_bytes())
     }
 
     /// The key of a UUID.
-    pub(crate) fn of_uuid(workspace: u16, uuid: &Uuid) -> Self {
+    pub(crate) fn of_uuid(workspace: u32, uuid: &Uuid) -> Self {
         Self::new(workspace, UUID, uuid.as_bytes())
     }
 
     /// What requests for a UUID collapse on while the path's workspace id is not proven.
-    pub(crate) fn of_unproven(workspace: u16, uuid: &Uuid, workspace_id: &str) -> Self {
+    pub(crate) fn of_unproven(workspace: u32, uuid: &Uuid, workspace_id: &str) -> Self {
         let mut key = Self::new(workspace, UNPROVEN, uuid.as_bytes());
         key.0.extend_from_slice(workspace_id.as_bytes());
         key
@@ -39,7 +41,7 @@ impl CacheKey {
     /// The same key with the ASCII letters of its identifier folded.
     pub(crate) fn to_ascii_lowercase(&self) -> Self {
         let mut key = self.clone();
-        key.0[3..].make_ascii_lowercase();
+        key.0[KIND_AT + 1..].make_ascii_lowercase();
         key
     }
 
@@ -48,8 +50,8 @@ impl CacheKey {
         &self.0
     }
 
-    fn new(workspace: u16, kind: u8, identifier: &[u8]) -> Self {
-        let mut key = SmallVec::with_capacity(3 + identifier.len());
+    fn new(workspace: u32, kind: u8, identifier: &[u8]) -> Self {
+        let mut key = SmallVec::with_capacity(KIND_AT + 1 + identifier.len());
         key.extend_from_slice(&workspace.to_be_bytes());
         key.push(kind);
         key.extend_from_slice(identifier);
@@ -60,7 +62,7 @@ impl CacheKey {
 impl std::fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Which kind, not whom: the rest is personal data.
-        write!(f, "CacheKey({})", char::from(self.0[2]))
+        write!(f, "CacheKey({})", char::from(self.0[KIND_AT]))
     }
 }
 
@@ -74,7 +76,7 @@ pub struct Keys {
 
 impl Keys {
     /// The keys of an identifier of the short form; `folds` if its ASCII case does not matter.
-    pub(crate) fn of_id(workspace: u16, id: &str, folds: bool) -> Self {
+    pub(crate) fn of_id(workspace: u32, id: &str, folds: bool) -> Self {
         let spelled = CacheKey::of_id(workspace, id);
         if folds && id.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Self {
@@ -90,7 +92,7 @@ impl Keys {
     }
 
     /// The keys of a UUID, which has one spelling.
-    pub(crate) fn of_uuid(workspace: u16, uuid: &Uuid) -> Self {
+    pub(crate) fn of_uuid(workspace: u32, uuid: &Uuid) -> Self {
         Self {
             person: CacheKey::of_uuid(workspace, uuid),
             spelled: None,

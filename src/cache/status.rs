@@ -40,6 +40,8 @@ pub enum HitDetail {
     Revalidating,
     /// Stale, because Flameup's limit is spent.
     Budget,
+    /// Stale, because too many requests were under way to ask.
+    Overload,
 }
 
 /// Why a request went on to Flameup.
@@ -90,6 +92,7 @@ impl CacheStatus {
                     None | Some(HitDetail::Negative) => "",
                     Some(HitDetail::Revalidating) => "; detail=revalidating",
                     Some(HitDetail::Budget) => "; detail=budget",
+                    Some(HitDetail::Overload) => "; detail=overload",
                 });
             }
             Self::Forward {

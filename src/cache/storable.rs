@@ -29,6 +29,8 @@ pub enum Error {
 pub struct Verified {
     /// Where.
     pub storing: Storing,
+    /// It answers the spelling that was asked for and no other.
+    pub exact: bool,
     /// The body names another workspace than this key has shown before: an alarm.
     pub foreign_workspace: bool,
 }
@@ -60,14 +62,18 @@ pub fn verify(
         },
         _ => Storing::Nowhere,
     };
+    // Found by an external id that looks like an e-mail: its case is the customer's own.
+    let exact = matches!(person, PersonRef::Id(asked) if !identity.has_email(asked));
     Ok(Verified {
         storing,
+        exact,
         foreign_workspace: !recognised,
     })
 }
 
 /// What a 404 says: that nobody is there, only for a lookup that is this workspace's beyond doubt,
-/// and only if it is an envelope. A page of some machine in between says nothing about the person. It is kept only if the cache `keeps` absences.
+/// and only if it is an envelope. A page of some machine in between says nothing about the person.
+/// It is kept only if the cache `keeps` absences.
 pub fn absence(response: &Response, place: &Place, keeps: bool) -> Storing {
     let is_envelope = || {
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&response.body).is_ok()

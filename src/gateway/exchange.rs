@@ -1,7 +1,6 @@
 //! The record of one request: its id, its times, its outcome. It ends as one line of the access
 //! log and a few counts.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::cache::status::CacheStatus;
+use crate::clock::Clock;
 use crate::headers::X_REQUEST_ID;
 use crate::route::Route;
 use crate::telemetry::Telemetry;
@@ -16,13 +16,20 @@ use crate::telemetry::Telemetry;
 /// Longest request id that is taken from a client.
 const MAX_ID_BYTES: usize = 128;
 
-/// One request under way.
+/// The status that a request is counted under whose client left before its answer: none that was
+/// sent, and by custom this one.
+const CLIENT_LEFT: u16 = 499;
+
+/// One request under way. However it ends, it ends as a record.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Exchange<'g> {
     id: HeaderValue,
     began_at: Instant,
-    caller: Option<Arc<Caller>>,
+    caller: Option<&'g Caller>,
     route: &'static str,
+    telemetry: &'g Telemetry,
+    clock: &'g Clock,
+    ended: bool,
 }
 
 /// An exchange that has ended.
@@ -42,9 +49,14 @@ pub struct Ended<'a> {
     pub duration: std::time::Duration,
 }
 
-impl Exchange {
+impl<'g> Exchange<'g> {
     /// Opens the record of a request that arrived at `now`.
-    pub fn begin(headers: &HeaderMap, now: Instant) -> Self {
+    pub fn begin(
+        headers: &HeaderMap,
+        telemetry: &'g Telemetry,
+        clock: &'g Clock,
+        now: Instant,
+    ) -> Self {
         let id = headers
             .get(X_REQUEST_ID)
             .filter(|id| is_usable(id))
@@ -54,6 +66,9 @@ impl Exchange {
             began_at: now,
             caller: None,
             route: "none",
+            telemetry,
+            clock,
+            ended: false,
         }
     }
 
@@ -63,8 +78,8 @@ impl Exchange {
     }
 
     /// Notes who asks.
-    pub fn asked_by(&mut self, caller: &Arc<Caller>) {
-        self.caller = Some(Arc::clone(caller));
+    pub fn asked_by(&mut self, caller: &'g Caller) {
+        self.caller = Some(caller);
     }
 
     /// Notes which route is taken.
@@ -73,15 +88,35 @@ impl Exchange {
     }
 
     /// Closes the record.
-    pub fn end(self, telemetry: &Telemetry, status: StatusCode, cache: CacheStatus, now: Instant) {
-        telemetry.answered(&Ended {
+    pub fn end(mut self, status: StatusCode, cache: CacheStatus) {
+        self.record(status, cache);
+    }
+
+    fn record(&mut self, status: StatusCode, cache: CacheStatus) {
+        self.ended = true;
+        self.telemetry.answered(&Ended {
             id: &self.id,
-            caller: self.caller.as_deref(),
+            caller: self.caller,
             route: self.route,
             status,
             cache,
-            duration: now.saturating_duration_since(self.began_at),
+            duration: self.clock.now().saturating_duration_since(self.began_at),
         });
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Ok(status) = StatusCode::from_u16(CLIENT_LEFT)
+        {
+            self.record(
+                status,
+                CacheStatus::None {
+                    detail: "client-left",
+                },
+            );
+        }
     }
 }
 
@@ -103,27 +138,14 @@ fn made_id() -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn id_of(sent: Option<&'static str>) -> HeaderValue {
-        let mut headers = HeaderMap::new();
-        if let Some(sent) = sent {
-            headers.insert(X_REQUEST_ID, HeaderValue::from_static(sent));
-        }
-        Exchange::begin(&headers, Instant::now()).id().clone()
-    }
-
     #[test]
     fn a_plain_id_is_taken_and_any_other_replaced() {
-        assert_eq!(id_of(Some("req-7.a:b")), "req-7.a:b");
-        for other in [
-            None,
-            Some(""),
-            Some("ada@example.com"),
-            Some("a b"),
-            Some("\"quoted\""),
-        ] {
-            let made = id_of(other);
-            let made = made.to_str().expect("an id of ours is ASCII");
-            assert!(made.parse::<Uuid>().is_ok(), "{other:?}");
+        let id = |sent: &'static str| Some(HeaderValue::from_static(sent)).filter(is_usable);
+        assert!(id("req-7.a:b").is_some());
+        for other in ["", "ada@example.com", "a b", "\"quoted\""] {
+            assert!(id(other).is_none(), "{other}");
         }
+        let made = made_id();
+        assert!(made.to_str().is_ok_and(|made| made.parse::<Uuid>().is_ok()));
     }
 }

@@ -98,6 +98,25 @@ impl Failure {
         }
     }
 
+    /// Whether anything was sent to Flameup, as far as this request knows.
+    pub fn was_forwarded(&self) -> bool {
+        match self {
+            Self::Wait(_)
+            | Self::Unusable(_)
+            | Self::NotJson
+            | Self::UnexpectedStatus(_)
+            | Self::KeyRefused
+            | Self::RateLimited { .. } => true,
+            Self::Upstream(error) => !matches!(error, upstream::Error::Build(_)),
+            Self::Request(_)
+            | Self::Auth(_)
+            | Self::Route(_)
+            | Self::OnlyIfCached
+            | Self::Waiters(_)
+            | Self::Shield(_) => false,
+        }
+    }
+
     /// The status that Flameup answered with, where there was one.
     pub fn upstream_status(&self) -> Option<StatusCode> {
         match self {

@@ -68,7 +68,7 @@ impl Gateway {
     ) {
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
-            let landing = gateway.fetch(&fetch).await.map_err(Arc::new);
+            let landing = gateway.fetch(&fetch).await.map(Arc::new).map_err(Arc::new);
             gateway.cache.fulfil(obligation, landing);
         });
     }
@@ -138,6 +138,7 @@ impl Gateway {
         }
         let Verified {
             storing,
+            exact,
             foreign_workspace,
         } = storable::verify(response, &fetch.person, &fetch.place, &fetch.workspace)?;
         if foreign_workspace {
@@ -147,25 +148,22 @@ impl Gateway {
         let lifetime = self
             .cache
             .lifetime_of_person(fetch.asked(), response.requested_at);
-        Ok(fetch.landed(response, fetch.storing(storing), lifetime))
+        let entry = Entry::new(response, lifetime).exactly(exact);
+        Ok(fetch.landed_entry(entry, response, fetch.storing(storing)))
     }
 
     /// 304: what is stored is still so. Without a validator nobody asked, and it means nothing.
     fn land_confirmation(&self, fetch: &Fetch, response: &Response) -> Result<Landed, Failure> {
         let asked_about = fetch.stored.as_ref();
-        let asked_about = asked_about.filter(|stored| stored.validator().is_some());
+        let asked_about = asked_about.filter(|stored| stored.is_confirmed_by(response));
         let (Some(stored), Place::Own(keys)) = (asked_about, &fetch.place) else {
             return Err(Failure::UnexpectedStatus(response.status));
         };
         let lifetime = self
             .cache
             .lifetime_of_person(fetch.asked(), response.requested_at);
-        Ok(Landed {
-            entry: Arc::new(stored.freshened(response, lifetime)),
-            fwd_status: response.status,
-            storing: fetch.storing(storable::confirmation(response, keys)),
-            asked: fetch.asked().clone(),
-        })
+        let storing = fetch.storing(storable::confirmation(response, keys));
+        Ok(fetch.landed_entry(stored.freshened(response, lifetime), response, storing))
     }
 }
 
@@ -188,12 +186,16 @@ impl Fetch {
     }
 
     fn landed(&self, response: &Response, storing: Storing, lifetime: Lifetime) -> Landed {
+        self.landed_entry(Entry::new(response, lifetime), response, storing)
+    }
+
+    fn landed_entry(&self, entry: Entry, response: &Response, storing: Storing) -> Landed {
         let spelled = match &self.place {
             Place::Own(keys) => keys.spelled_apart().cloned(),
             Place::Unproven { .. } | Place::Foreign(_) => None,
         };
         Landed {
-            entry: Arc::new(Entry::new(response, lifetime).spelled_as(spelled)),
+            entry: Arc::new(entry.spelled_as(spelled)),
             fwd_status: response.status,
             storing,
             asked: self.asked().clone(),

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 use super::Gateway;
 use super::failure::Failure;
 use super::fetch::{Fetch, Purpose};
 use crate::answer::Answer;
+use crate::cache::collapse::{self, Obligation};
 use crate::cache::control::RequestDirectives;
 use crate::cache::entry::Entry;
 use crate::cache::key::{CacheKey, Keys};
 use crate::cache::status::Reason;
-use crate::cache::{Landed, Lookup};
+use crate::cache::{Landed, Landing, Lookup};
 use crate::person::PersonRef;
 use crate::workspace::{Place, Workspace};
 
@@ -57,39 +58,41 @@ impl Gateway {
         let (lookup, shared) = match (&read.place, read.query) {
             (Place::Own(keys), None) => (
                 self.cache.lookup(keys, &read.directives, read.now),
-                Shared::of(keys),
+                Some(Shared::of(keys)),
             ),
             (Place::Unproven { flight, keys }, None) => (
                 Lookup::NOTHING,
-                Shared {
+                Some(Shared {
                     flight,
                     asked: keys.spelled(),
-                },
+                }),
             ),
-            (Place::Foreign(_), _) | (_, Some(_)) => {
-                return self.read_alone(&read, Reason::Bypass).await;
-            }
+            (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
         };
-        match lookup {
-            Lookup::Fresh(entry) => Answer::hit(entry, read.now),
-            Lookup::Stale(entry) => {
+        // An answer that the client wants kept nowhere cannot be shared either.
+        let shared = shared.filter(|_| !read.directives.no_store);
+        match (lookup, shared) {
+            (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
+            (Lookup::Stale(entry), shared) => {
                 self.refresh(&read, shared, &entry);
                 Answer::revalidating(entry, read.now)
             }
-            Lookup::Forward { .. } if read.directives.only_if_cached => {
+            (Lookup::Forward { .. }, _) if read.directives.only_if_cached => {
                 Answer::refused(&Failure::OnlyIfCached)
             }
-            // The client wants its answer kept nowhere, so nobody can share it.
-            Lookup::Forward { reason, .. } if read.directives.no_store => {
-                self.read_alone(&read, reason).await
-            }
-            Lookup::Forward {
-                reason,
-                stored,
-                stale_if_error,
-            } => {
+            (
+                Lookup::Forward {
+                    reason,
+                    stored,
+                    stale_if_error,
+                },
+                shared,
+            ) => {
                 let cover = stored.clone().filter(|_| stale_if_error);
-                let landed = self.read_together(&read, shared, stored).await;
+                let landed = match shared {
+                    Some(shared) => self.read_together(&read, shared, stored).await,
+                    None => self.read_alone(&read).await,
+                };
                 self.or_stale(landed, cover, &read.directives, reason)
             }
         }
@@ -98,7 +101,7 @@ impl Gateway {
     /// Answers with what landed, or with what is stored where nothing usable did.
     fn or_stale(
         &self,
-        landed: Result<(Landed, bool), Arc<Failure>>,
+        landed: Result<(Arc<Landed>, bool), Arc<Failure>>,
         cover: Option<Arc<Entry>>,
         directives: &RequestDirectives,
         reason: Reason,
@@ -119,8 +122,9 @@ impl Gateway {
     }
 
     /// Has Flameup asked in the background, unless that is being done already.
-    fn refresh(self: &Arc<Self>, read: &Read<'_>, shared: Shared<'_>, stored: &Arc<Entry>) {
-        if let Ok(joined) = self.cache.join(shared.flight, read.now)
+    fn refresh(self: &Arc<Self>, read: &Read<'_>, shared: Option<Shared<'_>>, stored: &Arc<Entry>) {
+        if let Some(shared) = shared
+            && let Ok(joined) = self.cache.join(shared.flight, read.now)
             && let Some(obligation) = joined.obligation
         {
             let stored = Some(Arc::clone(stored));
@@ -135,39 +139,77 @@ impl Gateway {
         read: &Read<'_>,
         shared: Shared<'_>,
         stored: Option<Arc<Entry>>,
-    ) -> Result<(Landed, bool), Arc<Failure>> {
-        let deadline = read.now + self.upstream.timeout() + GRACE;
+    ) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
+        let deadline = tokio::time::Instant::now() + self.upstream.timeout() + GRACE;
         loop {
-            let now = self.clock.now();
-            let joined = self.cache.join(shared.flight, now).map_err(Failure::from)?;
-            let collapsed = joined.obligation.is_none();
-            if let Some(obligation) = joined.obligation {
-                let purpose = if stored.is_some() {
-                    Purpose::Revalidation
-                } else {
-                    Purpose::Miss
-                };
-                self.spawn_fetch(read.fetch(purpose, stored.clone()), obligation);
-            }
-            let patience = deadline.saturating_duration_since(now);
-            let landed = joined
+            let joined = self
+                .cache
+                .join(shared.flight, self.clock.now())
+                .map_err(Failure::from)?;
+            let collapsed = match joined.obligation {
+                Some(obligation) => self.begin(read, shared, stored.clone(), obligation),
+                None => true,
+            };
+            // Waiting is interrupted to see whether the fetch has stalled, and replace it.
+            let patience = deadline.saturating_duration_since(tokio::time::Instant::now());
+            match joined
                 .follower
-                .wait(patience)
+                .wait(patience.min(self.cache.stall_after()))
                 .await
-                .map_err(Failure::from)??;
-            // Another spelling of this e-mail is unknown to Flameup. That says nothing of this one.
-            if landed.fwd_status != StatusCode::NOT_FOUND || landed.asked == *shared.asked {
-                return Ok((landed, collapsed));
+            {
+                Err(collapse::Error::Deadline) if patience > self.cache.stall_after() => {}
+                Err(error) => return Err(Arc::new(error.into())),
+                Ok(landing) => {
+                    let landed = landing?;
+                    if landed.answers(shared.asked) && self.is_recent(&landed, read) {
+                        return Ok((landed, collapsed));
+                    }
+                }
             }
         }
     }
 
-    /// Reads for this request only; nothing is stored.
-    async fn read_alone(self: &Arc<Self>, read: &Read<'_>, reason: Reason) -> Answer {
-        match self.fetch(&read.fetch(Purpose::Bypass, None)).await {
-            Ok(landed) => Answer::forwarded(&landed, reason, false, self.clock.now()),
-            Err(failure) => Answer::failed(&failure, reason),
+    /// Begins the fetch that `obligation` asks for, unless another has just stored the answer: the
+    /// request found nothing before it joined. Says whether it was so.
+    fn begin(
+        self: &Arc<Self>,
+        read: &Read<'_>,
+        shared: Shared<'_>,
+        stored: Option<Arc<Entry>>,
+        obligation: Obligation<Landing<Arc<Failure>>>,
+    ) -> bool {
+        if let Place::Own(keys) = &read.place
+            && let Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, read.now)
+        {
+            let recalled = Landed::recalled(entry, shared.asked.clone());
+            self.cache.fulfil(obligation, Ok(Arc::new(recalled)));
+            return true;
         }
+        let purpose = if stored.is_some() {
+            Purpose::Revalidation
+        } else {
+            Purpose::Miss
+        };
+        self.spawn_fetch(read.fetch(purpose, stored), obligation);
+        false
+    }
+
+    /// Whether an answer that may have been asked for before this request came is recent enough
+    /// for what the client demands.
+    fn is_recent(&self, landed: &Landed, read: &Read<'_>) -> bool {
+        let freshness = landed.entry.freshness();
+        let (now, directives) = (self.clock.now(), &read.directives);
+        let demanding = directives.no_cache
+            || directives
+                .max_age
+                .is_some_and(|max_age| freshness.current_age(now) > max_age);
+        !demanding || !freshness.began_before(read.now)
+    }
+
+    /// Reads for this request only; nothing is stored.
+    async fn read_alone(&self, read: &Read<'_>) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
+        let landed = self.fetch(&read.fetch(Purpose::Bypass, None)).await?;
+        Ok((Arc::new(landed), false))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::PersonRef;
+use super::{Identifier, PersonRef};
 
 /// The identifying fields of a Person body.
 #[derive(Debug)]
@@ -75,15 +75,20 @@ impl<'a> Identity<'a> {
         match person {
             PersonRef::Uuid { uuid, .. } => self.uuid() == Some(*uuid),
             PersonRef::Id(asked) => {
-                let asked_email = |email: &str| {
-                    asked.is_email() && email.trim_matches(' ').eq_ignore_ascii_case(asked.as_str())
-                };
                 self.external_id.as_deref() == Some(asked.as_str())
-                    || self.email.as_deref().is_some_and(asked_email)
+                    || self.has_email(asked)
                     // Whether the short form also takes a UUID is unsaid; if it does, this is it.
                     || self.id == asked.as_str()
             }
         }
+    }
+
+    /// Whether `asked` is this person's e-mail, whatever its ASCII case.
+    pub fn has_email(&self, asked: &Identifier<'_>) -> bool {
+        asked.is_email()
+            && self
+                .email()
+                .is_some_and(|email| email.eq_ignore_ascii_case(asked.as_str()))
     }
 
     /// The person's UUID, if the `id` is one.
@@ -102,9 +107,9 @@ impl<'a> Identity<'a> {
         self.external_id.as_deref()
     }
 
-    /// The person's e-mail, if there is one.
+    /// The person's e-mail, if there is one, without blanks around it.
     pub fn email(&self) -> Option<&str> {
-        self.email.as_deref()
+        self.email.as_deref().map(|email| email.trim_matches(' '))
     }
 }
 

@@ -17,12 +17,14 @@ use crate::config::Limits;
 pub(super) struct Activity {
     /// Requests handed to the application and not yet answered.
     under_way: AtomicU32,
-    /// Requests answered so far, whose responses may not have left yet.
-    answered: AtomicU32,
-    /// As many of the answered as have left.
-    flushed: AtomicU32,
+    /// Answers that hyper has not yet taken to the end.
+    leaving: AtomicU32,
+    /// What hyper has taken may not have left yet.
+    unflushed: AtomicBool,
+    /// Requests that have come so far.
+    requests: AtomicU32,
     /// Bytes of a request's head have come.
-    head_begun: AtomicU32,
+    head_begun: AtomicBool,
     /// The connection will be closed soon, and answers should say so.
     ending: AtomicBool,
 }
@@ -44,9 +46,10 @@ impl Activity {
     pub(super) fn phase(&self) -> Phase {
         if self.under_way.load(Ordering::Relaxed) > 0 {
             Phase::Busy
-        } else if self.answered.load(Ordering::Relaxed) != self.flushed.load(Ordering::Relaxed) {
+        } else if self.leaving.load(Ordering::Relaxed) > 0 || self.unflushed.load(Ordering::Relaxed)
+        {
             Phase::Answering
-        } else if self.head_begun.load(Ordering::Relaxed) > 0 {
+        } else if self.head_begun.load(Ordering::Relaxed) {
             Phase::Head
         } else {
             Phase::Idle
@@ -56,14 +59,13 @@ impl Activity {
     /// Bytes have come in.
     pub(super) fn received(&self) {
         if self.phase() == Phase::Idle {
-            self.head_begun.store(1, Ordering::Relaxed);
+            self.head_begun.store(true, Ordering::Relaxed);
         }
     }
 
     /// Everything written has left.
     pub(super) fn flushed(&self) {
-        self.flushed
-            .store(self.answered.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.unflushed.store(false, Ordering::Relaxed);
     }
 
     /// The connection is about to end.
@@ -73,15 +75,10 @@ impl Activity {
 
     /// A request goes to the application, until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
-        self.head_begun.store(0, Ordering::Relaxed);
+        self.head_begun.store(false, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
-    }
-
-    /// Requests that have come so far.
-    fn requests(&self) -> u32 {
-        let answered = self.answered.load(Ordering::Relaxed);
-        answered.wrapping_add(self.under_way.load(Ordering::Relaxed))
     }
 }
 
@@ -94,12 +91,28 @@ impl UnderWay {
     pub(super) fn is_last(&self) -> bool {
         self.0.ending.load(Ordering::Relaxed)
     }
+
+    /// The application has answered; the answer leaves until the guard is dropped.
+    pub(super) fn answered(self) -> Leaving {
+        self.0.leaving.fetch_add(1, Ordering::Relaxed);
+        Leaving(Arc::clone(&self.0))
+    }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.answered.fetch_add(1, Ordering::Relaxed);
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer that hyper has.
+#[derive(Debug)]
+pub(super) struct Leaving(Arc<Activity>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.unflushed.store(true, Ordering::Relaxed);
+        self.0.leaving.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -108,6 +121,8 @@ impl Drop for UnderWay {
 pub(super) struct Watch {
     header_timeout: Duration,
     idle_timeout: Duration,
+    /// `idle_timeout` until the connection is asked to end; for an answer it stays what it was.
+    pause: Duration,
     multiplexed: bool,
     seen: (Phase, u32),
     since: Instant,
@@ -131,6 +146,7 @@ impl Watch {
         Self {
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
+            pause: limits.idle_timeout,
             multiplexed,
             seen: (Phase::Idle, 0),
             since: now,
@@ -146,8 +162,8 @@ impl Watch {
 
     /// Lets a connection that was asked to end pause no longer than `pause`.
     pub(super) fn shorten_pause(&mut self, pause: Duration) {
-        self.idle_timeout = self.idle_timeout.min(pause);
-        self.header_timeout = self.header_timeout.min(self.idle_timeout.max(pause));
+        self.pause = self.pause.min(pause);
+        self.header_timeout = self.header_timeout.min(pause);
     }
 
     /// Looks at the connection.
@@ -156,7 +172,8 @@ impl Watch {
             Phase::Head if self.multiplexed => Phase::Idle,
             phase => phase,
         };
-        let seen = (phase, activity.requests());
+        let requests = activity.requests.load(Ordering::Relaxed);
+        let seen = (phase, requests);
         if seen != self.seen {
             (self.seen, self.since) = (seen, now);
             return Look::Fine;
@@ -165,10 +182,9 @@ impl Watch {
         match phase {
             Phase::Head if lasted >= self.header_timeout => Look::HeadTooSlow,
             // A connection that never brought a request has the time of a head, not of a pause.
-            Phase::Idle if activity.requests() == 0 && lasted >= self.header_timeout => {
-                Look::Unused
-            }
-            Phase::Idle | Phase::Answering if lasted >= self.idle_timeout => Look::Unused,
+            Phase::Idle if requests == 0 && lasted >= self.header_timeout => Look::Unused,
+            Phase::Idle if lasted >= self.pause => Look::Unused,
+            Phase::Answering if lasted >= self.idle_timeout => Look::Unused,
             // The application has deadlines of its own; the others are not over yet.
             Phase::Busy | Phase::Head | Phase::Idle | Phase::Answering => Look::Fine,
         }
@@ -218,7 +234,15 @@ mod tests {
         let request = activity.begin();
         assert_eq!(watch.look(&activity, now), Look::Fine);
         assert_eq!(watch.look(&activity, now + seconds(1000)), Look::Fine);
-        drop(request);
+        let answer = request.answered();
+        assert_eq!(activity.phase(), Phase::Answering);
+        activity.flushed();
+        assert_eq!(
+            activity.phase(),
+            Phase::Answering,
+            "hyper still has some of it"
+        );
+        drop(answer);
         assert_eq!(activity.phase(), Phase::Answering);
         activity.flushed();
         assert_eq!(activity.phase(), Phase::Idle);
@@ -228,13 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn asking_a_connection_to_end_cuts_no_answer_short() {
+        let activity = Arc::new(Activity::default());
+        let now = Instant::now();
+        let mut watch = Watch::new(&limits(), true, now);
+        watch.shorten_pause(seconds(1));
+        let answer = activity.begin().answered();
+        assert_eq!(watch.look(&activity, now), Look::Fine);
+        assert_eq!(watch.look(&activity, now + seconds(20)), Look::Fine);
+        drop(answer);
+        activity.flushed();
+        assert_eq!(watch.look(&activity, now + seconds(20)), Look::Fine);
+        assert_eq!(watch.look(&activity, now + seconds(21)), Look::Unused);
+    }
+
+    #[test]
     fn requests_between_two_looks_start_the_pause_anew() {
         let activity = Arc::new(Activity::default());
         let now = Instant::now();
         let mut watch = Watch::new(&limits(), false, now);
         for second in [50, 100, 150] {
             activity.received();
-            drop(activity.begin());
+            drop(activity.begin().answered());
             activity.flushed();
             assert_eq!(watch.look(&activity, now + seconds(second)), Look::Fine);
         }
@@ -259,7 +298,7 @@ mod tests {
         let activity = Arc::new(Activity::default());
         let now = Instant::now();
         let mut watch = Watch::new(&limits(), false, now);
-        drop(activity.begin());
+        drop(activity.begin().answered());
         assert_eq!(watch.look(&activity, now), Look::Fine);
         assert_eq!(watch.look(&activity, now + seconds(75)), Look::Unused);
     }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use bytesize::ByteSize;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,7 +20,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::activity::{Activity, Look, Watch};
+use super::activity::{Activity, Leaving, Look, Watch};
 use super::listener::Stream;
 use super::socket::{Socket, to_bytes};
 use super::{Application, Server};
@@ -119,9 +120,9 @@ fn service<A: Application>(
     activity: &Arc<Activity>,
 ) -> impl HttpService<
     Incoming,
-    ResBody = Full<Bytes>,
+    ResBody = Tracked,
     Error = Infallible,
-    Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + use<A>,
+    Future = impl Future<Output = Result<Response<Tracked>, Infallible>> + Send + use<A>,
 > + use<A> {
     let (application, activity) = (Arc::clone(&server.application), Arc::clone(activity));
     service_fn(move |request: Request<Incoming>| {
@@ -134,10 +135,40 @@ fn service<A: Application>(
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            drop(under_way);
-            Ok(response)
+            let leaving = under_way.answered();
+            Ok(response.map(|body| Tracked {
+                body,
+                _leaving: leaving,
+            }))
         }
     })
+}
+
+/// The body of an answer, which leaves until it is dropped.
+#[derive(Debug)]
+struct Tracked {
+    body: Full<Bytes>,
+    _leaving: Leaving,
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Runs a connection until it ends by itself, or must be ended. Tells the last look at it.

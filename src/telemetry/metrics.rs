@@ -29,7 +29,9 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     /// The counters of plain hits, by client and route.
     hits: Hits,
-    durations: [Histogram; Outcome::ALL.len()],
+    durations: Family<OutcomeLabels, Histogram>,
+    /// The members of `durations`, each at its outcome's index.
+    duration: [Histogram; Outcome::ALL.len()],
     collapsed: Counter,
     upstream_requests: Family<ForwardLabels, Counter>,
     upstream_durations: Family<PurposeLabels, Histogram>,
@@ -50,6 +52,11 @@ struct RequestLabels {
     client: String,
     route: &'static str,
     status: u16,
+    cache: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
     cache: &'static str,
 }
 
@@ -86,10 +93,18 @@ impl Metrics {
     /// Metrics that know `callers`, each with its client and workspace name, beforehand.
     pub fn new<'a>(callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut registry = Registry::with_prefix("flameup_gateway");
+        let durations = Family::<OutcomeLabels, Histogram>::default();
         let metrics = Self {
             requests: Family::default(),
             hits: HashMap::default(),
-            durations: std::array::from_fn(|_| Histogram::default()),
+            duration: Outcome::ALL.map(|outcome| {
+                durations
+                    .get_or_create(&OutcomeLabels {
+                        cache: outcome.word(),
+                    })
+                    .clone()
+            }),
+            durations,
             collapsed: Counter::default(),
             upstream_requests: Family::default(),
             upstream_durations: Family::new_with_constructor(Histogram::default),
@@ -112,7 +127,7 @@ impl Metrics {
     /// Counts a request that was answered.
     pub(super) fn answered(&self, ended: &Ended<'_>) {
         let outcome = ended.cache.outcome();
-        self.durations[outcome as usize].observe(ended.duration);
+        self.duration[outcome as usize].observe(ended.duration);
         if outcome == Outcome::Collapsed {
             self.collapsed.inc();
         }
@@ -239,14 +254,11 @@ impl Metrics {
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(build));
         registry.register("requests", "Requests answered", self.requests.clone());
-        for outcome in Outcome::ALL {
-            let label = ("cache".into(), outcome.word().into());
-            registry.sub_registry_with_label(label).register(
-                "request_duration_seconds",
-                "From the head of a request to the head of its response",
-                self.durations[outcome as usize].clone(),
-            );
-        }
+        registry.register(
+            "request_duration_seconds",
+            "From the head of a request to the head of its response",
+            self.durations.clone(),
+        );
         registry.register(
             "collapsed",
             "Requests answered by another's forward",

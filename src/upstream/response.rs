@@ -94,5 +94,12 @@ async fn collect_body(mut body: Incoming) -> Result<Bytes, Error> {
         }
         collected.extend_from_slice(&data);
     }
-    Ok(collected.freeze())
+    // Without an announced length the buffer has grown by doubling; what is kept must not.
+    Ok(
+        if collected.capacity() > collected.len() + collected.len() / 8 {
+            Bytes::copy_from_slice(&collected)
+        } else {
+            collected.freeze()
+        },
+    )
 }
