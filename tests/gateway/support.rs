@@ -3,11 +3,8 @@
 pub(crate) mod asking;
 pub(crate) mod client;
 pub(crate) mod harness;
-pub(crate) mod process;
-pub(crate) mod wire;
+pub(crate) mod tenants;
 
 pub(crate) use asking::{exact, headers, raw_get, raw_status, status};
 pub(crate) use client::{Client, Response};
 pub(crate) use harness::{Harness, Setup};
-pub(crate) use process::Process;
-pub(crate) use wire::{H2, Wire, within};

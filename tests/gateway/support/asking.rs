@@ -15,9 +15,19 @@ const PAUSE: Duration = Duration::from_millis(5);
 impl Harness {
     /// Asks again until the answer is `enough`: for what a background refresh will have changed.
     pub(crate) async fn until(&self, target: &str, enough: impl Fn(&Response) -> bool) -> Response {
+        self.until_with(target, &[], enough).await
+    }
+
+    /// The same with headers.
+    pub(crate) async fn until_with(
+        &self,
+        target: &str,
+        headers: &[(&str, &str)],
+        enough: impl Fn(&Response) -> bool,
+    ) -> Response {
         let mut client = self.client().await;
         for _ in 0..LOOKS {
-            let response = client.get(target).await;
+            let response = client.send("GET", target, headers).await;
             if enough(&response) {
                 return response;
             }
