@@ -98,10 +98,11 @@ async fn the_scheme_is_bearer_in_any_case() {
 async fn a_token_with_a_nul_or_another_control_byte_is_refused() {
     let harness = one_client().await;
     for byte in [0x00, 0x01, 0x0b, 0x7f] {
-        let mut request = format!("GET {USER} HTTP/1.1\r\nhost: {}\r\n", harness.address());
-        request.push_str(&format!(
-            "connection: close\r\nauthorization: Bearer {TOKEN_ONE}"
-        ));
+        let request = format!(
+            "GET {USER} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
+             authorization: Bearer {TOKEN_ONE}",
+            harness.address()
+        );
         let request = [request.as_bytes(), &[byte], b"\r\n\r\n"].concat();
         let (status, answer) = raw_status(harness.address(), &request).await;
         assert_eq!(status, 400, "{byte:#x}: {answer}");

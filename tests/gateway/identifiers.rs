@@ -1,21 +1,12 @@
 //! Who a target names: what is refused, what is forwarded, and which spellings are one person.
 
-use flameup_gateway::sandbox::{DEMO_WORKSPACE, FaultKind, Matcher};
-use serde_json::{Map, Value};
+use flameup_gateway::sandbox::{DEMO_WORKSPACE, FaultKind};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::support::{Harness, Setup, exact, raw_get, status};
+use crate::support::{Harness, exact, long_path, raw_get, status};
 
 const USER: &str = "/api/v1/people/user_1";
 const UUID: &str = "123e4567-e89b-12d3-a456-426614174000";
-
-fn create(harness: &Harness, id: &str, email: &str) {
-    let fields = Map::from_iter([("email".to_owned(), Value::from(email))]);
-    harness.flameup.people().upsert(id, &fields);
-}
-
-fn long_path(workspace: &str, uuid: &str) -> String {
-    format!("/api/v1/workspaces/{workspace}/people/{uuid}")
-}
 
 /// Asks for each target as it stands and asserts that the gateway itself answers `status`.
 async fn assert_refused(harness: &Harness, status: u16, targets: &[&str]) {
@@ -206,7 +197,7 @@ async fn each_spelling_is_forwarded_in_the_one_canonical_encoding() {
 #[tokio::test]
 async fn spellings_of_the_same_bytes_are_one_person() {
     let harness = exact().await;
-    create(&harness, "a/é +@", "slash@example.org");
+    harness.create("a/é +@", "slash@example.org");
     let spellings = [
         "a%2F%C3%A9%20%2B@",
         "a%2f%c3%a9%20+%40",
@@ -226,196 +217,17 @@ async fn external_ids_that_differ_in_any_byte_are_different_people() {
         "Ann", "ann", "ann ", " ann", "a nn", "a+nn", "a%nn", "é", "e\u{301}", "É", "a@b@C",
     ];
     for (number, id) in ids.iter().enumerate() {
-        create(&harness, id, &format!("person{number}@example.org"));
+        harness.create(id, &format!("person{number}@example.org"));
     }
     for round in ["fwd=uri-miss; fwd-status=200; stored", "hit; ttl=60"] {
         for id in ids {
-            let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let encoded = utf8_percent_encode(id, NON_ALPHANUMERIC).to_string();
             let answer = harness.get(&Harness::path(&encoded)).await;
             answer.assert_flameups(200, &harness.body(id));
             assert_eq!(answer.cache_status(), round, "{id:?}");
         }
     }
     assert_eq!(harness.forwards(), ids.len());
-}
-
-#[tokio::test]
-async fn a_person_found_by_email_is_shared_across_its_spellings() {
-    let harness = exact().await;
-    create(&harness, "ada", "Ada@Example.org");
-    let body = harness.body("ada");
-    harness
-        .get("/api/v1/people/ADA@example.org")
-        .await
-        .assert_flameups(200, &body);
-    for spelling in [
-        "ada@example.org",
-        "Ada%40EXAMPLE.ORG",
-        "%20ADA@example.org%20",
-    ] {
-        let hit = harness.get(&Harness::path(spelling)).await;
-        hit.assert_flameups(200, &body);
-        assert_eq!(hit.cache_status(), "hit; ttl=60");
-    }
-    assert_eq!(harness.targets(), ["/api/v1/people/ADA@example.org"]);
-}
-
-/// A Flameup to which e-mails that differ in case are different.
-fn case_sensitive() -> Setup {
-    Setup::new()
-        .config("cache.ttl_jitter = 0.0")
-        .sandbox(|mut options| {
-            options.email_case_sensitive = true;
-            options
-        })
-}
-
-#[tokio::test]
-async fn an_email_that_is_absent_in_one_spelling_is_asked_for_in_another() {
-    let harness = case_sensitive().start().await;
-    create(&harness, "ada", "ada@example.org");
-    assert_eq!(
-        harness.get("/api/v1/people/ADA@example.org").await.status,
-        404
-    );
-    assert_eq!(
-        harness.get("/api/v1/people/Ada@example.org").await.status,
-        404
-    );
-    let found = harness.get("/api/v1/people/ada@example.org").await;
-    found.assert_flameups(200, &harness.body("ada"));
-    assert_eq!(found.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
-    assert_eq!(harness.forwards(), 3);
-}
-
-#[tokio::test]
-async fn an_absence_is_not_shared_with_another_spelling_that_waited_for_it() {
-    let harness = case_sensitive().start().await;
-    create(&harness, "ada", "ada@example.org");
-    let hold = harness.flameup.hold(Matcher::any());
-    let (absent, found, ()) = tokio::join!(
-        harness.get("/api/v1/people/ADA@example.org"),
-        async {
-            assert!(hold.arrived(1).await);
-            harness.get("/api/v1/people/ada@example.org").await
-        },
-        async {
-            assert!(hold.arrived(1).await);
-            hold.release();
-        }
-    );
-    assert_eq!(absent.status, 404);
-    found.assert_flameups(200, &harness.body("ada"));
-    assert_eq!(harness.forwards(), 2);
-}
-
-#[tokio::test]
-async fn where_the_case_of_emails_counts_each_spelling_is_a_person_of_its_own() {
-    let setup = case_sensitive().config("cache.email_case = \"exact\"");
-    let harness = setup.start().await;
-    create(&harness, "small", "ada@example.org");
-    create(&harness, "tall", "Ada@example.org");
-    for _ in 0..2 {
-        for (email, id) in [("ada@example.org", "small"), ("Ada@example.org", "tall")] {
-            let answer = harness.get(&Harness::path(email)).await;
-            answer.assert_flameups(200, &harness.body(id));
-        }
-    }
-    assert_eq!(harness.forwards(), 2);
-}
-
-#[tokio::test]
-async fn an_external_id_that_looks_like_a_uuid_is_not_that_uuid() {
-    let harness = exact().await;
-    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
-    create(&harness, &uuid, "lookalike@example.org");
-    let (short, long) = (Harness::path(&uuid), long_path(DEMO_WORKSPACE, &uuid));
-    for _ in 0..2 {
-        harness
-            .get(&short)
-            .await
-            .assert_flameups(200, &harness.body(&uuid));
-        harness
-            .get(&long)
-            .await
-            .assert_flameups(200, &harness.body("user_1"));
-    }
-    assert_eq!(harness.targets(), [short, long]);
-}
-
-#[tokio::test]
-async fn a_uuid_of_the_configured_workspace_is_stored_and_answered_from_memory() {
-    let setup = Setup::new().config("cache.ttl_jitter = 0.0").config(&format!(
-        "workspaces.w.api_key_env = \"FLAMEUP_API_KEY\"\nworkspaces.w.workspace_id = \"{DEMO_WORKSPACE}\""
-    ));
-    let harness = setup.start().await;
-    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
-    let path = long_path(DEMO_WORKSPACE, &uuid);
-    let first = harness.get(&path).await;
-    assert_eq!(first.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
-    let hit = harness
-        .get(&long_path(DEMO_WORKSPACE, &uuid.to_uppercase()))
-        .await;
-    hit.assert_flameups(200, &harness.body("user_1"));
-    assert_eq!(hit.cache_status(), "hit; ttl=60");
-    let absent = long_path(DEMO_WORKSPACE, UUID);
-    assert_eq!(harness.get(&absent).await.status, 404);
-    assert_eq!(
-        harness.get(&absent).await.cache_status(),
-        "hit; detail=negative; ttl=10"
-    );
-}
-
-#[tokio::test]
-async fn a_workspace_id_that_is_not_known_yet_is_proven_by_the_body() {
-    let harness = exact().await;
-    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
-    let absent = long_path(DEMO_WORKSPACE, UUID);
-    for _ in 0..2 {
-        let answer = harness.get(&absent).await;
-        assert_eq!(
-            answer.cache_status(),
-            "fwd=uri-miss; fwd-status=404",
-            "it proves nothing"
-        );
-    }
-    let path = long_path(DEMO_WORKSPACE, &uuid);
-    let first = harness.get(&path).await;
-    first.assert_flameups(200, &harness.body("user_1"));
-    assert_eq!(first.cache_status(), "fwd=uri-miss; fwd-status=200; stored");
-    assert_eq!(harness.get(&path).await.cache_status(), "hit; ttl=60");
-}
-
-#[tokio::test]
-async fn another_workspace_in_the_path_is_always_flameups_to_answer() {
-    let harness = exact().await;
-    let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");
-    let (own, foreign) = (
-        long_path(DEMO_WORKSPACE, &uuid),
-        long_path("ws_other", &uuid),
-    );
-    // Before the workspace's own id is known, and after.
-    assert_eq!(harness.get(&foreign).await.status, 403);
-    harness
-        .get(&own)
-        .await
-        .assert_flameups(200, &harness.body("user_1"));
-    for _ in 0..2 {
-        let answer = harness.get(&foreign).await;
-        assert_eq!(answer.status, 403);
-        assert_eq!(answer.cache_status(), "fwd=bypass; fwd-status=403");
-    }
-    // Should Flameup answer it after all, the answer still stands for this one request.
-    harness.fault(FaultKind::OtherPerson {
-        external_id: "user_1".to_owned(),
-    });
-    for _ in 0..2 {
-        let answer = harness.get(&foreign).await;
-        answer.assert_flameups(200, &harness.body("user_1"));
-        assert_eq!(answer.cache_status(), "fwd=bypass; fwd-status=200");
-    }
-    assert_eq!(harness.forwards(), 6);
-    assert_eq!(harness.get(&own).await.cache_status(), "hit; ttl=60");
 }
 
 #[tokio::test]

@@ -186,13 +186,13 @@ async fn what_a_key_suddenly_shows_of_another_workspace_is_not_stored() {
         .await
         .assert_flameups(200, &known);
     harness.pass(61);
-    let refreshes = harness.forwards() + 3;
-    let refreshed = |answer: &Response| {
+    let wanted = harness.forwards() + 3;
+    let seen_enough = |answer: &Response| {
         answer.assert_flameups(200, &known);
-        harness.forwards() >= refreshes
+        harness.forwards() >= wanted
     };
     let line = [("authorization", &*bearer(TOKEN_ONE))];
-    harness.until_with(USER, &line, refreshed).await;
+    harness.until_with(USER, &line, seen_enough).await;
 }
 
 #[tokio::test]

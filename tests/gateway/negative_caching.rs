@@ -1,7 +1,6 @@
 //! Keeping a 404: byte for byte, for a short time, and never against a person who exists.
 
 use flameup_gateway::sandbox::{ErrorShape, FaultKind};
-use serde_json::{Map, Value};
 
 use crate::support::{Harness, Setup, exact, headers, status};
 
@@ -22,11 +21,6 @@ fn absent_with(headers: &[(&str, &str)], body: &str) -> FaultKind {
         body: Some(body.to_owned()),
         shape: ErrorShape::E,
     }
-}
-
-fn create(harness: &Harness, id: &str, email: &str) {
-    let fields = Map::from_iter([("email".to_owned(), Value::from(email))]);
-    harness.flameup.people().upsert(id, &fields);
 }
 
 #[tokio::test]
@@ -57,7 +51,7 @@ async fn a_404_is_kept_byte_for_byte_in_both_documented_shapes() {
 async fn an_absence_is_believed_for_its_own_lifetime_and_not_a_moment_longer() {
     let harness = exact().await;
     harness.get(NOBODY).await;
-    create(&harness, "nobody", "nobody@example.org");
+    harness.create("nobody", "nobody@example.org");
     harness.pass(9);
     let last = harness.get(NOBODY).await;
     assert_eq!(last.cache_status(), "hit; detail=negative; ttl=1");
@@ -103,7 +97,7 @@ async fn a_body_that_proves_a_person_exists_ends_their_absence_at_once() {
         .get("/api/v1/people/grace@example.org")
         .await
         .assert_flameups(404, SHAPE_E);
-    create(&harness, "ext_9", "grace@example.org");
+    harness.create("ext_9", "grace@example.org");
     harness
         .get_with(
             "/api/v1/people/grace@example.org",

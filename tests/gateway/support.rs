@@ -5,6 +5,6 @@ pub(crate) mod client;
 pub(crate) mod harness;
 pub(crate) mod tenants;
 
-pub(crate) use asking::{exact, headers, raw_get, raw_status, status};
+pub(crate) use asking::{exact, headers, long_path, raw_get, raw_status, status};
 pub(crate) use client::{Client, Response};
 pub(crate) use harness::{Harness, Setup};

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use flameup_gateway::sandbox::{Fault, FaultKind, Matcher};
+use flameup_gateway::sandbox::FaultKind;
+use serde_json::{Map, Value};
 
 use super::client::{Response, raw};
 use super::harness::{Harness, Setup};
@@ -36,16 +37,22 @@ impl Harness {
         panic!("{target} never got the answer that the test waits for");
     }
 
+    /// Creates a person behind the API's back.
+    pub(crate) fn create(&self, id: &str, email: &str) {
+        let fields = Map::from_iter([("email".to_owned(), Value::from(email))]);
+        self.flameup.people().upsert(id, &fields);
+    }
+
     /// What reached Flameup, path and query, in order.
     pub(crate) fn targets(&self) -> Vec<String> {
         let received = self.flameup.received();
         received.into_iter().map(|request| request.target).collect()
     }
+}
 
-    /// Has every request for one person answered wrongly from now on.
-    pub(crate) fn fault_for(&self, id: &str, kind: FaultKind) {
-        self.flameup.fault(Fault::new(kind).on(Matcher::id(id)));
-    }
+/// The long path of a person, as the workspace `workspace` would name it.
+pub(crate) fn long_path(workspace: &str, uuid: &str) -> String {
+    format!("/api/v1/workspaces/{workspace}/people/{uuid}")
 }
 
 /// The defaults, with lifetimes that a test can count on.
