@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use matchit::Router;
@@ -123,8 +123,15 @@ impl Admin {
 
 impl Application for Admin {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.answer(&request)
-            .unwrap_or_else(|failure| self.refuse(&Problem::from(&failure)).map(Full::new))
+        self.answer(&request).unwrap_or_else(|failure| {
+            let mut response = self.refuse(&Problem::from(&failure)).map(Full::new);
+            if matches!(failure, Failure::Request(_)) && request.version() < Version::HTTP_2 {
+                // A body that nobody reads would be taken for the next request.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            response
+        })
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {
