@@ -1,0 +1,397 @@
+//! The program as an operator meets it: arguments in, lines and an exit status out.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use flameup_gateway::sandbox::{DEMO_KEY, ErrorShape, Fault, FaultKind, Options, Sandbox};
+use process::Process;
+use serde_json::Value;
+
+#[path = "gateway/support/process.rs"]
+mod process;
+
+const KEY: (&str, &str) = ("FLAMEUP_API_KEY", DEMO_KEY);
+
+/// Runs the program to its end: its exit status and its lines.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, Vec<String>) {
+    let (status, lines) = Process::start(arguments, environment).end();
+    (status.code(), lines)
+}
+
+fn secret() -> &'static str {
+    DEMO_KEY.split('.').next_back().expect("a secret half")
+}
+
+fn file(text: &str) -> (tempfile::NamedTempFile, String) {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("room");
+    let path = file.path().display().to_string();
+    (file, path)
+}
+
+/// One GET, and the whole answer as text.
+fn get(address: SocketAddr, target: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// Waits for the line that says where `serve` listens.
+fn served_at(program: &mut Process) -> SocketAddr {
+    let line: Value = serde_json::from_str(&program.line_with("server.address")).expect("JSON");
+    line["server.address"]
+        .as_str()
+        .expect("an address")
+        .parse()
+        .expect("an address")
+}
+
+#[test]
+fn help_and_version_are_successes() {
+    for (argument, text) in [
+        ("--help", "serve"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let (status, lines) = run(&[argument], &[]);
+        assert_eq!(status, Some(0));
+        assert!(lines.iter().any(|line| line.contains(text)), "{lines:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_and_exits_with_2() {
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["serve", "--frobnicate"],
+        &["token"],
+        &["token", "old"],
+    ] {
+        let (status, lines) = run(arguments, &[KEY]);
+        assert_eq!(status, Some(2), "{arguments:?}");
+        assert!(
+            lines.iter().any(|line| line.contains("Usage")),
+            "{arguments:?}: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn check_shows_every_value_with_its_origin_and_no_secret() {
+    let (_file, path) = file("[cache]\nttl = \"30s\"\n");
+    let environment = [KEY, ("FLAMEUP_GATEWAY__CACHE__NEGATIVE_TTL", "3s")];
+    let (status, lines) = run(&["check", "--config", &path], &environment);
+    assert_eq!(status, Some(0));
+    let line = |key: &str| {
+        let line = lines
+            .iter()
+            .find(|line| line.starts_with(&format!("{key} = ")));
+        line.unwrap_or_else(|| panic!("no {key} in {lines:#?}"))
+    };
+    assert!(line("cache.ttl").contains("\"30s\"") && line("cache.ttl").contains(&path));
+    assert!(line("cache.negative_ttl").contains("FLAMEUP_GATEWAY__CACHE__NEGATIVE_TTL"));
+    assert!(line("cache.max_bytes").contains("# default"));
+    assert!(line("workspaces.default.api_key").contains("<redacted>"));
+    assert!(!lines.concat().contains(secret()));
+}
+
+#[test]
+fn a_bad_file_is_one_line_that_names_key_and_file_and_exits_with_2() {
+    let (_file, path) = file("[cache]\ntll = \"30s\"\n");
+    let named = [KEY, ("FLAMEUP_GATEWAY_CONFIG", path.as_str())];
+    for (arguments, environment) in [
+        (&["check", "--config", &path][..], &[KEY][..]),
+        (&["serve", "--config", &path], &[KEY]),
+        (&["check"], &named),
+    ] {
+        let (status, lines) = run(arguments, environment);
+        assert_eq!(status, Some(2));
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(
+            lines[0].starts_with("flameup-gateway: cache.tll"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[0].contains(&path) && lines[0].contains("cache.ttl"),
+            "{}",
+            lines[0]
+        );
+    }
+    let (status, lines) = run(&["check", "--config", "/nowhere/gateway.toml"], &[KEY]);
+    assert_eq!((status, lines.len()), (Some(2), 1), "{lines:#?}");
+    assert!(lines[0].contains("/nowhere/gateway.toml"));
+}
+
+#[test]
+fn serve_without_a_key_says_which_variable_is_missing() {
+    let (status, lines) = run(&["serve"], &[]);
+    assert_eq!((status, lines.len()), (Some(2), 1), "{lines:#?}");
+    assert!(lines[0].contains("FLAMEUP_API_KEY"), "{}", lines[0]);
+}
+
+#[test]
+fn a_listener_beyond_this_machine_without_clients_is_refused() {
+    let listen = ("FLAMEUP_GATEWAY__SERVER__LISTEN", "0.0.0.0:0");
+    let (status, lines) = run(&["serve"], &[KEY, listen]);
+    assert_eq!((status, lines.len()), (Some(2), 1), "{lines:#?}");
+    assert!(lines[0].contains("server.listen"), "{}", lines[0]);
+}
+
+#[test]
+fn an_address_in_use_is_named_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let free = "127.0.0.1:0";
+    for (server, admin, key) in [
+        (address.as_str(), free, "server.listen"),
+        (free, &address, "admin.listen"),
+    ] {
+        let environment = [
+            KEY,
+            ("FLAMEUP_GATEWAY__SERVER__LISTEN", server),
+            ("FLAMEUP_GATEWAY__ADMIN__LISTEN", admin),
+            ("FLAMEUP_GATEWAY__UPSTREAM__BASE_URL", "http://127.0.0.1:9"),
+        ];
+        let (status, lines) = run(&["serve"], &environment);
+        assert_eq!((status, lines.len()), (Some(2), 1), "{lines:#?}");
+        assert!(
+            lines[0].contains(&address) && lines[0].contains(key),
+            "{}",
+            lines[0]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_token_opens_the_gateway_whose_configuration_has_its_hash() {
+    let (status, lines) = run(&["token", "new"], &[]);
+    assert_eq!(status, Some(0));
+    let value = |name: &str| {
+        let line = lines.iter().find_map(|line| line.strip_prefix(name));
+        line.expect("a line of that name").trim().to_owned()
+    };
+    let token = value("token ");
+    let section = lines
+        .iter()
+        .position(|line| line == "[clients.NAME]")
+        .expect("a section");
+    assert!(lines[section..].concat().contains(&value("token_sha256 ")));
+    assert!(token.starts_with("fgw_"));
+    assert!(!run(&["token", "new"], &[]).1.concat().contains(&token), "each is another");
+
+    let flameup = Sandbox::start(Options::default())
+        .await
+        .expect("a free port");
+    let (_file, path) = file(&format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"off\"\nupstream.base_url = \"{}\"\n{}\n",
+        flameup.base_url(),
+        lines[section..].join("\n").replace("NAME", "billing")
+    ));
+    let mut program = Process::start(&["serve", "--config", &path], &[KEY]);
+    let address = served_at(&mut program);
+    assert!(get(address, "/api/v1/people/user_1", "").starts_with("HTTP/1.1 401 "));
+    let header = format!("Authorization: Bearer {token}\r\n");
+    assert!(get(address, "/api/v1/people/user_1", &header).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn the_sandbox_says_where_it_is_and_serves() {
+    let arguments = [
+        "sandbox",
+        "--listen",
+        "127.0.0.1:0",
+        "--control",
+        "127.0.0.1:0",
+    ];
+    let mut program = Process::start(&arguments, &[]);
+    let line = program.line_with("sandbox ");
+    let address = line
+        .split("http://")
+        .nth(1)
+        .expect("a URL")
+        .parse()
+        .expect("an address");
+    program.line_with("control ");
+    let header = format!("Authorization: Bearer {DEMO_KEY}\r\n");
+    assert!(get(address, "/api/v1/people/user_1", &header).starts_with("HTTP/1.1 200 "));
+    program.signal("TERM");
+    assert_eq!(program.end().0.code(), Some(0));
+}
+
+#[test]
+fn the_demo_prints_lines_that_work() {
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut program = Process::start(&arguments, &[]);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let line = program.line_with("  curl -i ");
+        let url = line.split("http://").nth(1).expect("a URL");
+        let (address, rest) = url.split_once('/').expect("a path");
+        let target = format!("/{}", rest.split_whitespace().next().expect("a path"));
+        let answer = get(address.parse().expect("an address"), &target, "");
+        let status = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("cache-status: "));
+        seen.push((
+            answer[9..12].to_owned(),
+            status.expect("Cache-Status").contains("; hit"),
+        ));
+    }
+    let expected = [
+        ("200", false),
+        ("200", true),
+        ("404", false),
+        ("200", false),
+    ];
+    assert_eq!(seen, expected.map(|(status, hit)| (status.to_owned(), hit)));
+    program.signal("INT");
+    assert_eq!(program.end().0.code(), Some(0));
+}
+
+/// What may stand in no log line, whatever happens and however much is logged.
+struct Private {
+    token: String,
+    email: String,
+    uuid: String,
+}
+
+impl Private {
+    fn assert_absent(&self, line: &str) {
+        let private = [
+            DEMO_KEY,
+            secret(),
+            &self.token,
+            &self.email,
+            &self.uuid,
+            "user_1",
+            "nobody",
+        ];
+        for text in private {
+            assert!(!line.contains(text), "{text} in {line}");
+        }
+        let folded = line.to_lowercase();
+        assert!(
+            !folded.contains(&self.email) && !folded.contains("%40"),
+            "{line}"
+        );
+    }
+}
+
+/// Hits, misses, 404s, refusals and every kind of failure.
+fn drive(flameup: &Sandbox, address: SocketAddr, private: &Private) {
+    let header = format!("Authorization: Bearer {}\r\n", private.token);
+    let long = format!("/api/v1/workspaces/ws_demo0001/people/{}", private.uuid);
+    let targets = [
+        "/api/v1/people/user_1".to_owned(),
+        "/api/v1/people/nobody".to_owned(),
+        format!("/api/v1/people/{}", private.email),
+        format!(
+            "/api/v1/people/{}",
+            private.email.to_uppercase().replace('@', "%40")
+        ),
+        long,
+        format!("/api/v1/people/user_1?token={}", private.token),
+        format!("/nowhere/{}", private.email),
+        "/api/v1/people/user_1%00".to_owned(),
+    ];
+    for target in targets.iter().chain(&targets) {
+        get(address, target, &header);
+        get(
+            address,
+            target,
+            &format!("Authorization: Bearer {DEMO_KEY}\r\n"),
+        );
+        get(address, target, &format!("{header}{header}"));
+        get(
+            address,
+            target,
+            &format!("{header}X-Request-Id: {}\r\n", private.email),
+        );
+        get(
+            address,
+            target,
+            &format!("{header}Cache-Control: no-cache\r\nTransfer-Encoding: x\r\n"),
+        );
+    }
+    let echoing = FaultKind::Status {
+        code: 200,
+        headers: Vec::new(),
+        body: Some(format!(
+            "{{\"id\":\"{}\",\"email\":\"{}\",",
+            private.uuid, private.email
+        )),
+        shape: ErrorShape::E,
+    };
+    for kind in [
+        FaultKind::Reset,
+        FaultKind::Truncate { bytes: 300 },
+        FaultKind::Html200,
+        FaultKind::EchoKey,
+        FaultKind::OtherPerson {
+            external_id: "user_1".to_owned(),
+        },
+        FaultKind::Raw {
+            bytes: format!("{} {DEMO_KEY}\r\n\r\n", private.email).into_bytes(),
+        },
+        FaultKind::Hang,
+        echoing,
+    ] {
+        flameup.clear_faults();
+        flameup.fault(Fault::new(kind));
+        let fresh = format!("{header}Cache-Control: no-cache\r\n");
+        for target in &targets[..5] {
+            get(address, target, &fresh);
+        }
+    }
+    flameup.clear_faults();
+    flameup.revoke_key(DEMO_KEY);
+    get(
+        address,
+        &targets[0],
+        &format!("{header}Cache-Control: no-cache\r\n"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_log_line_names_a_person_or_a_secret_however_much_is_logged() {
+    let flameup = Sandbox::start(Options::default().unlimited())
+        .await
+        .expect("a free port");
+    let people = flameup.people();
+    let token = flameup_gateway::token::Token::random().expect("random numbers");
+    let private = Private {
+        token: token.expose().to_owned(),
+        email: people.email("user_1").expect("an e-mail"),
+        uuid: people.uuid("user_1").expect("a UUID"),
+    };
+    let (_file, path) = file(&format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"off\"\n\
+         upstream = {{ base_url = \"{}\", timeout = \"100ms\", connect_timeout = \"100ms\" }}\n\
+         telemetry = {{ log_format = \"json\", log_filter = \"trace\", access_log = \"all\" }}\n\
+         clients.billing = {{ workspace = \"default\", token_sha256 = [\"{}\"] }}\n",
+        flameup.base_url(),
+        token.sha256()
+    ));
+    let mut program = Process::start(&["serve", "--config", &path], &[KEY]);
+    let address = served_at(&mut program);
+    drive(&flameup, address, &private);
+    program.signal("TERM");
+    let (status, lines) = program.end();
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+    for line in &lines {
+        assert!(
+            serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()),
+            "{line}"
+        );
+        private.assert_absent(line);
+    }
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert!(count("\"answered\"") >= 80, "requests are logged");
+    assert!(count("\"forward failed\"") >= 30, "failures are logged");
+    assert!(count("person.hash") >= 30, "people are told apart");
+    assert!(count("billing") >= 40, "clients are named");
+}
