@@ -181,7 +181,10 @@ async fn a_new_token_opens_the_gateway_whose_configuration_has_its_hash() {
         .expect("a section");
     assert!(lines[section..].concat().contains(&value("token_sha256 ")));
     assert!(token.starts_with("fgw_"));
-    assert!(!run(&["token", "new"], &[]).1.concat().contains(&token), "each is another");
+    assert!(
+        !run(&["token", "new"], &[]).1.concat().contains(&token),
+        "each is another"
+    );
 
     let flameup = Sandbox::start(Options::default())
         .await
