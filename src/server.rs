@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -30,6 +31,11 @@ use listener::{Listener, Stream};
 /// How long accepting pauses when the system has no room for one more connection. Trying again at
 /// once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long nobody must have come for the backlog to be empty when draining begins, and how long it
+/// is emptied at most, whoever still comes.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
+const BACKLOG_GRACE: Duration = Duration::from_millis(100);
 
 /// Answers what comes in over a connection.
 pub trait Application: Send + Sync + 'static {
@@ -92,9 +98,7 @@ impl<A: Application> Server<A> {
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.draining.cancel();
         self.connections.close();
-        let finished = tokio::time::timeout(deadline, self.connections.wait())
-            .await
-            .is_ok();
+        let finished = timeout(deadline, self.connections.wait()).await.is_ok();
         self.killed.cancel();
         self.connections.wait().await;
         finished
@@ -109,10 +113,13 @@ impl<A: Application> Server<A> {
     async fn accept(self: Arc<Self>, listener: Listener) {
         loop {
             tokio::select! {
+<<<<<<< HEAD
                 // Connections that wait in the backlog are taken before draining is noticed: to
                 // their clients they were accepted.
                 biased;
                 () = self.killed.cancelled() => return,
+=======
+>>>>>>> 1091868 (server: take what waits in the backlog when draining begins)
                 accepted = listener.accept() => match accepted {
                     Ok(stream) => self.begin(stream),
                     Err(error) => {
@@ -123,7 +130,21 @@ impl<A: Application> Server<A> {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                () = self.draining.cancelled() => return,
+                () = self.draining.cancelled() => return self.accept_backlog(&listener).await,
+            }
+        }
+    }
+
+    /// Takes the connections that wait already: to their clients they were accepted.
+    async fn accept_backlog(self: &Arc<Self>, listener: &Listener) {
+        let end = Instant::now() + BACKLOG_GRACE;
+        // Waiting, if only for a moment, lets the runtime ask the system whether there are any.
+        while Instant::now() < end
+            && let Ok(accepted) = timeout(BACKLOG_PAUSE, listener.accept()).await
+        {
+            // An error here is a client that has left.
+            if let Ok(stream) = accepted {
+                self.begin(stream);
             }
         }
     }
