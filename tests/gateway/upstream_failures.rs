@@ -217,6 +217,10 @@ async fn a_huge_answer_is_refused_before_it_is_taken_in() {
         "http_response_body_size",
     )
     .await;
+    // Refused for what it announces: no room is made for it, whether it comes or not.
+    let announced = "HTTP/1.1 200 OK\r\ncontent-length: 67108864\r\n\r\n";
+    let error = "http_response_body_size";
+    struck(&harness, raw(announced), 502, error).await;
     let endless = format!(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}",
         format!("10000\r\n{}\r\n", "x".repeat(0x10000)).repeat(40)
