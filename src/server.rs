@@ -113,20 +113,10 @@ impl<A: Application> Server<A> {
     async fn accept(self: Arc<Self>, listener: Listener) {
         loop {
             tokio::select! {
-<<<<<<< HEAD
-                // Connections that wait in the backlog are taken before draining is noticed: to
-                // their clients they were accepted.
-                biased;
-                () = self.killed.cancelled() => return,
-=======
->>>>>>> 1091868 (server: take what waits in the backlog when draining begins)
                 accepted = listener.accept() => match accepted {
                     Ok(stream) => self.begin(stream),
                     Err(error) => {
                         warn!(error = %error, "accepting a connection failed");
-                        if self.draining.is_cancelled() {
-                            return; // No room now is no reason to go on for ever.
-                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
