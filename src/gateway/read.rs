@@ -74,7 +74,9 @@ impl Gateway {
         match (lookup, shared) {
             (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
             (Lookup::Stale(entry), shared) => {
-                self.refresh(&read, shared, &entry);
+                if !read.directives.only_if_cached {
+                    self.refresh(&read, shared, &entry);
+                }
                 Answer::revalidating(entry, read.now)
             }
             (Lookup::Forward { .. }, _) if read.directives.only_if_cached => {
