@@ -17,8 +17,8 @@ use matchit::Router;
 
 use crate::auth;
 use crate::config::AdminToken;
+use crate::failure::{Failure, RequestError};
 use crate::gateway::Gateway;
-use crate::gateway::failure::{Failure, RequestError};
 use crate::problem::Problem;
 use crate::route;
 use crate::server::Application;

@@ -18,7 +18,7 @@ use http_body_util::Full;
 use crate::cache::Landed;
 use crate::cache::entry::Entry;
 use crate::cache::status::{CacheStatus, End, HitDetail, Reason};
-use crate::gateway::failure::Failure;
+use crate::failure::Failure;
 use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID};
 use crate::problem::Problem;
 

@@ -14,7 +14,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 
 pub mod exchange;
-pub mod failure;
 pub mod fetch;
 mod read;
 
@@ -23,6 +22,7 @@ use crate::auth::{Caller, Callers};
 use crate::cache::control::RequestDirectives;
 use crate::cache::{Cache, Settings};
 use crate::clock::Clock;
+use crate::failure::{Failure, RequestError};
 use crate::problem::Problem;
 use crate::route::Route;
 use crate::server::Application;
@@ -30,7 +30,6 @@ use crate::shield::Shield;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 use exchange::Exchange;
-use failure::{Failure, RequestError};
 use read::Read;
 
 /// How long a body without announced length may take to turn out to be none.

@@ -33,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod design;
+pub mod failure;
 pub mod gateway;
 pub mod headers;
 pub mod person;

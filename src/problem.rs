@@ -15,7 +15,7 @@ use http::{StatusCode, header};
 use crate::auth;
 use crate::cache::collapse;
 use crate::cache::storable;
-use crate::gateway::failure::{Failure, RequestError};
+use crate::failure::{Failure, RequestError};
 use crate::headers::PROXY_STATUS;
 use crate::{route, shield, upstream};
 

@@ -17,8 +17,8 @@ pub mod metrics;
 
 use crate::cache::key::CacheKey;
 use crate::config::AccessLog;
+use crate::failure::Failure;
 use crate::gateway::exchange::Ended;
-use crate::gateway::failure::Failure;
 use crate::gateway::fetch::Purpose;
 use metrics::Metrics;
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 
 use super::Gateway;
-use super::failure::Failure;
 use crate::cache::collapse::Obligation;
 use crate::cache::entry::{Entry, Lifetime};
 use crate::cache::key::CacheKey;
 use crate::cache::storable::{self, Verified};
 use crate::cache::{Landed, Landing, Storing};
+use crate::failure::Failure;
 use crate::person::PersonRef;
 use crate::shield::signals::wait_after_429;
 use crate::telemetry::Forwarded;

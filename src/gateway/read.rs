@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::Gateway;
-use super::failure::Failure;
 use super::fetch::{Fetch, Purpose};
 use crate::answer::Answer;
 use crate::cache::collapse::{self, Obligation};
@@ -15,6 +14,7 @@ use crate::cache::entry::Entry;
 use crate::cache::key::{CacheKey, Keys};
 use crate::cache::status::Reason;
 use crate::cache::{Landed, Landing, Lookup};
+use crate::failure::Failure;
 use crate::person::PersonRef;
 use crate::workspace::{Place, Workspace};
 
