@@ -88,3 +88,42 @@ async fn where_the_case_of_emails_counts_each_spelling_is_a_person_of_its_own() 
     }
     assert_eq!(harness.forwards(), 2);
 }
+
+#[tokio::test]
+async fn a_person_found_by_an_external_id_that_looks_like_an_email_has_one_spelling() {
+    let harness = exact().await;
+    harness.create("ADA@tenant", "one@example.org");
+    harness.create("ada@tenant", "two@example.org");
+    for _ in 0..2 {
+        for id in ["ADA@tenant", "ada@tenant"] {
+            let answer = harness.get(&Harness::path(id)).await;
+            answer.assert_flameups(200, &harness.body(id));
+        }
+    }
+    let again = harness.get("/api/v1/people/ada@tenant").await;
+    assert!(again.cache_status().starts_with("hit; "), "{again:?}");
+}
+
+#[tokio::test]
+async fn who_waits_with_another_spelling_of_such_an_id_is_not_given_that_person() {
+    let harness = exact().await;
+    harness.create("ADA@tenant", "one@example.org");
+    harness.create("ada@tenant", "two@example.org");
+    let hold = harness.flameup.hold(Matcher::any());
+    let (one, two, ()) = tokio::join!(
+        harness.get("/api/v1/people/ADA@tenant"),
+        async {
+            assert!(hold.arrived(1).await);
+            harness.get("/api/v1/people/ada@tenant").await
+        },
+        async {
+            assert!(hold.arrived(1).await);
+            harness.settle().await;
+            assert_eq!(harness.forwards(), 1, "they collapse");
+            hold.release();
+        }
+    );
+    one.assert_flameups(200, &harness.body("ADA@tenant"));
+    two.assert_flameups(200, &harness.body("ada@tenant"));
+    assert_eq!(harness.forwards(), 2);
+}
