@@ -76,7 +76,7 @@ async fn what_varies_by_headers_that_never_vary_upstream_is_stored() {
 
 #[tokio::test]
 async fn what_must_be_revalidated_is_never_served_stale() {
-    for value in ["must-revalidate", "proxy-revalidate"] {
+    for value in ["must-revalidate", "proxy-revalidate", "s-maxage=60"] {
         let harness = exact().await;
         harness.fault(headers(&[("cache-control", value)]));
         harness.get(USER).await;
