@@ -312,3 +312,47 @@ async fn a_404_of_one_spelling_is_not_shared_with_another() {
         .assert_flameups(200, &harness.body("user_1"));
     assert_eq!(harness.forwards(), 2, "each spelling is asked for once");
 }
+
+#[tokio::test]
+async fn a_fetch_begun_earlier_does_not_satisfy_no_cache() {
+    let harness = Harness::start().await;
+    let hold = harness.hold("user_1");
+    let mut content = asking(&harness, "/api/v1/people/user_1").await;
+    assert!(hold.arrived(1).await);
+    let old = harness.body("user_1");
+    let new = harness.flameup.people().set("user_1", "name", "New Name");
+    assert_ne!(old, new);
+
+    harness.pass(1);
+    let demands = [("cache-control", "no-cache")];
+    let (demanding, ()) =
+        tokio::join!(harness.get_with("/api/v1/people/user_1", &demands), async {
+            harness.settle().await;
+            assert_eq!(harness.forwards(), 1, "they collapse at first");
+            hold.release();
+        });
+    content.answer().await.assert_flameups(200, &old);
+    demanding.assert_flameups(200, &new);
+    assert_eq!(demanding.cache_status(), STORED);
+    assert_eq!(harness.forwards(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_already_replaces_a_fetch_that_stalls() {
+    let harness = Setup::new()
+        .config("upstream.timeout = \"2s\"")
+        .start()
+        .await;
+    harness.flameup.fault(Fault::new(FaultKind::Hang).once());
+    let mut only = asking(&harness, "/api/v1/people/user_1").await;
+    within(async {
+        while harness.forwards() == 0 {
+            harness.settle().await;
+        }
+    })
+    .await;
+    harness.pass(1); // Stalled, and nobody else comes to find that out.
+    let answer = only.answer().await;
+    answer.assert_flameups(200, &harness.body("user_1"));
+    assert_eq!(harness.forwards(), 2);
+}
