@@ -254,3 +254,28 @@ async fn a_304_confirms_nothing_that_had_no_validator_of_flameups() {
     harness.fault(FaultKind::Reset);
     assert_eq!(harness.get(USER).await.header("age"), "301");
 }
+
+#[tokio::test]
+async fn a_304_about_another_validator_confirms_nothing() {
+    let harness = with_etags().await;
+    let stored = harness.get(USER).await;
+    harness.pass(301);
+    harness.fault(FaultKind::Status {
+        code: 304,
+        headers: vec![("etag".to_owned(), "\"other\"".to_owned())],
+        body: None,
+        shape: flameup_gateway::sandbox::ErrorShape::E,
+    });
+    for _ in 0..2 {
+        let answer = harness.get(USER).await;
+        answer.assert_flameups(200, &stored.body);
+        assert_eq!(
+            answer.cache_status(),
+            "fwd=stale; fwd-status=304; detail=error"
+        );
+        assert_eq!(answer.header("etag"), stored.header("etag"));
+        assert_eq!(answer.header("age"), "301");
+    }
+    let asked = conditions(&harness);
+    assert_eq!(asked, ["", stored.header("etag"), stored.header("etag")]);
+}
