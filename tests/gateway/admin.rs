@@ -384,3 +384,22 @@ async fn what_failed_and_what_was_refused_is_counted() {
     assert_eq!(metrics.sum("cache_entries", &[]), 0.0);
     drop(open);
 }
+
+#[tokio::test]
+#[expect(clippy::float_cmp, reason = "counts are whole numbers")]
+async fn memory_counts_each_entrys_own_header_values() {
+    let harness = Harness::start().await;
+    harness.get("/api/v1/people/user_1").await;
+    let plain = metrics(&harness).await.sum("cache_bytes", &[]);
+    let long = "x".repeat(4000);
+    let lines = vec![("content-language".to_owned(), long)];
+    harness.fault(FaultKind::Headers { headers: lines });
+    for id in ["user_2", "user_3"] {
+        harness.get(&Harness::path(id)).await;
+    }
+    let metrics = metrics(&harness).await;
+    let all = metrics.sum("cache_bytes", &[]);
+    assert_eq!(metrics.sum("cache_entries", &[("kind", "person")]), 3.0);
+    let each = (all - plain) / 2.0;
+    assert!((4000.0..4000.0 + 2.0 * plain).contains(&each), "{each}");
+}
