@@ -181,7 +181,8 @@ impl Gateway {
         obligation: Obligation<Landing<Arc<Failure>>>,
     ) -> bool {
         if let Place::Own(keys) = &read.place
-            && let Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, read.now)
+            && let now = self.clock.now()
+            && let Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, now)
         {
             let recalled = Landed::recalled(entry, shared.asked.clone());
             self.cache.fulfil(obligation, Ok(Arc::new(recalled)));

@@ -356,3 +356,23 @@ async fn who_waits_already_replaces_a_fetch_that_stalls() {
     answer.assert_flameups(200, &harness.body("user_1"));
     assert_eq!(harness.forwards(), 2);
 }
+
+#[tokio::test]
+async fn what_grew_too_old_while_it_was_waited_for_is_asked_for_anew() {
+    let harness = Harness::start().await;
+    let hold = harness.hold("user_1");
+    let mut content = asking(&harness, "/api/v1/people/user_1").await;
+    assert!(hold.arrived(1).await);
+    harness.pass(1);
+    let demands = [("cache-control", "max-age=1")];
+    let (demanding, ()) =
+        tokio::join!(harness.get_with("/api/v1/people/user_1", &demands), async {
+            harness.settle().await;
+            harness.pass(1);
+            hold.release();
+        });
+    content.answer().await;
+    demanding.assert_flameups(200, &harness.body("user_1"));
+    assert_eq!(demanding.cache_status(), STORED);
+    assert_eq!(harness.forwards(), 2);
+}
