@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use flameup_gateway::clock::Clock;
 use flameup_gateway::config::{Config, Loaded, Sources};
 use flameup_gateway::demo::{self, Demo};
-use flameup_gateway::sandbox::{self, Sandbox};
+use flameup_gateway::sandbox::{self, DEMO_KEY, Sandbox};
 use flameup_gateway::serve::Running;
 use flameup_gateway::telemetry::{chain, log};
 use flameup_gateway::token::Token;
@@ -141,12 +141,16 @@ fn run_demo(arguments: demo::Args) -> Result<(), Failure> {
 }
 
 fn run_sandbox(arguments: sandbox::Args) -> Result<(), Failure> {
+    let shows_demo_key = arguments.api_keys.is_empty();
     run_on(0, async {
         let mut stop = StopSignals::listen()?;
         let sandbox = Sandbox::start(arguments.into())
             .await
             .map_err(Failure::run)?;
         writeln!(io::stdout(), "sandbox   {}", sandbox.base_url()).map_err(Failure::run)?;
+        if shows_demo_key {
+            writeln!(io::stdout(), "key       {DEMO_KEY}").map_err(Failure::run)?;
+        }
         if let Some(address) = sandbox.control_address() {
             writeln!(io::stdout(), "control   http://{address}").map_err(Failure::run)?;
         }

@@ -69,8 +69,6 @@ impl Gateway {
             ),
             (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
         };
-        // An answer that the client wants kept nowhere cannot be shared either.
-        let shared = shared.filter(|_| !read.directives.no_store);
         match (lookup, shared) {
             (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
             (Lookup::Stale(entry), shared) => {
@@ -91,7 +89,8 @@ impl Gateway {
                 shared,
             ) => {
                 let cover = stored.clone().filter(|_| stale_if_error);
-                let landed = match shared {
+                // An answer that the client wants kept nowhere cannot be shared either.
+                let landed = match shared.filter(|_| !read.directives.no_store) {
                     Some(shared) => self.read_together(&read, shared, stored).await,
                     None => self.read_alone(&read).await,
                 };
@@ -143,15 +142,15 @@ impl Gateway {
         stored: Option<Arc<Entry>>,
     ) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
         let deadline = tokio::time::Instant::now() + self.upstream.timeout() + GRACE;
+        let mut fetched = false;
         loop {
             let joined = self
                 .cache
                 .join(shared.flight, self.clock.now())
                 .map_err(Failure::from)?;
-            let collapsed = match joined.obligation {
-                Some(obligation) => self.begin(read, shared, stored.clone(), obligation),
-                None => true,
-            };
+            if let Some(obligation) = joined.obligation {
+                fetched |= self.begin(read, shared, stored.clone(), obligation);
+            }
             // Waiting is interrupted to see whether the fetch has stalled, and replace it.
             let patience = deadline.saturating_duration_since(tokio::time::Instant::now());
             match joined
@@ -164,7 +163,11 @@ impl Gateway {
                 Ok(landing) => {
                     let landed = landing?;
                     if landed.answers(shared.asked) && self.is_recent(&landed, read) {
-                        return Ok((landed, collapsed));
+                        return Ok((landed, !fetched));
+                    }
+                    // Whatever lands and does not do, the deadline holds.
+                    if patience.is_zero() {
+                        return Err(Arc::new(collapse::Error::Deadline.into()));
                     }
                 }
             }
@@ -172,7 +175,7 @@ impl Gateway {
     }
 
     /// Begins the fetch that `obligation` asks for, unless another has just stored the answer: the
-    /// request found nothing before it joined. Says whether it was so.
+    /// request found nothing before it joined. Says whether a fetch was begun.
     fn begin(
         self: &Arc<Self>,
         read: &Read<'_>,
@@ -186,7 +189,7 @@ impl Gateway {
         {
             let recalled = Landed::recalled(entry, shared.asked.clone());
             self.cache.fulfil(obligation, Ok(Arc::new(recalled)));
-            return true;
+            return false;
         }
         let purpose = if stored.is_some() {
             Purpose::Revalidation
@@ -194,7 +197,7 @@ impl Gateway {
             Purpose::Miss
         };
         self.spawn_fetch(read.fetch(purpose, stored), obligation);
-        false
+        true
     }
 
     /// Whether an answer that may have been asked for before this request came is recent enough
