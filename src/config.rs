@@ -11,6 +11,7 @@
 //! - Neither an error nor [`Loaded::print`] shows a secret.
 
 mod admin;
+mod budget;
 mod cache;
 mod clients;
 mod environment;
@@ -36,8 +37,9 @@ use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 pub use self::admin::Admin;
+pub use self::budget::Budget;
 pub use self::cache::{Cache, EmailCase};
-pub use self::clients::{Anonymous, Client, TokenDigest};
+pub use self::clients::{Anonymous, Class, Client, TokenDigest};
 pub use self::environment::Environment;
 pub use self::error::Error;
 pub use self::name::{ClientName, WorkspaceId, WorkspaceName};
@@ -54,8 +56,9 @@ use self::layers::Layers;
 use self::report::Report;
 use self::workspaces::RawWorkspace;
 
-/// What callers may do unless told otherwise.
-const DEFAULT_SCOPE: &str = "people:read";
+/// The workspace there is when none is configured, and where its key is unless told otherwise.
+const DEFAULT_WORKSPACE: &str = "default";
+const DEFAULT_KEY_VARIABLE: &str = "FLAMEUP_API_KEY";
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -208,25 +211,18 @@ impl Raw {
 
 /// Adds what follows from the layers and stands in none of them, then reads them all.
 fn complete(layers: &mut Layers) -> Result<Raw, Error> {
+    complete_default_workspace(layers);
     let tree = layers.tree();
-    if is_empty_table(&tree, "workspaces") {
-        let origin = Origin::Derived("no workspace is configured".to_owned());
-        let path = ["workspaces", "default", "api_key_env"];
-        layers.complete(origin, &path, "FLAMEUP_API_KEY");
+    for workspace in names(&tree, "workspaces") {
+        let path = ["workspaces", &workspace, "budget"];
+        layers.complete(Origin::Default, &path, Budget::defaults());
     }
     for client in names(&tree, "clients") {
-        let path = ["clients", &client, "scopes"];
-        layers.complete(Origin::Default, &path, vec![DEFAULT_SCOPE]);
+        let path = ["clients", &client];
+        layers.complete(Origin::Default, &path, clients::defaults());
     }
-    if tree
-        .get("anonymous")
-        .is_some_and(|value| value.as_dict().is_some())
-    {
-        layers.complete(
-            Origin::Default,
-            &["anonymous", "scopes"],
-            vec![DEFAULT_SCOPE],
-        );
+    if table(&tree, "anonymous").is_some() {
+        layers.complete(Origin::Default, &["anonymous"], clients::defaults());
     }
     let raw: Raw = layers.extract()?;
     let all_local = raw.server.listen.iter().all(ListenAddress::is_local);
@@ -235,6 +231,24 @@ fn complete(layers: &mut Layers) -> Result<Raw, Error> {
     }
     admit_anonymous(layers, &raw)?;
     layers.extract()
+}
+
+/// Makes the default workspace if there is no other, and gives it the key it need not name.
+fn complete_default_workspace(layers: &mut Layers) {
+    let tree = layers.tree();
+    let reason = if is_empty_table(&tree, "workspaces") {
+        "no workspace is configured"
+    } else if table(&tree, "workspaces")
+        .and_then(|workspaces| table(workspaces, DEFAULT_WORKSPACE))
+        .is_some_and(|default| !RawWorkspace::names_a_key(default))
+    {
+        "the default workspace names no other key"
+    } else {
+        return;
+    };
+    let origin = Origin::Derived(reason.to_owned());
+    let path = ["workspaces", DEFAULT_WORKSPACE, "api_key_env"];
+    layers.complete(origin, &path, DEFAULT_KEY_VARIABLE);
 }
 
 /// Lets whoever reaches a local gateway look people up, if it is clear in which workspace.
@@ -247,21 +261,23 @@ fn admit_anonymous(layers: &mut Layers, raw: &Raw) -> Result<(), Error> {
     };
     let origin = Origin::Derived("no client is configured and every listener is local".to_owned());
     layers.complete(origin.clone(), &["anonymous", "workspace"], only.as_str());
-    layers.complete(origin, &["anonymous", "scopes"], vec![DEFAULT_SCOPE]);
+    layers.complete(origin, &["anonymous"], clients::defaults());
     Ok(())
 }
 
 fn is_empty_table(tree: &Dict, section: &str) -> bool {
-    tree.get(section)
-        .is_none_or(|value| value.as_dict().is_some_and(Dict::is_empty))
+    !tree.contains_key(section) || table(tree, section).is_some_and(Dict::is_empty)
 }
 
 /// The names in a section; none if it is no table, which reading it will tell.
 fn names(tree: &Dict, section: &str) -> Vec<String> {
-    let table = tree.get(section).and_then(Value::as_dict);
-    let tables = table.into_iter().flatten();
+    let tables = table(tree, section).into_iter().flatten();
     tables
         .filter(|(_, value)| value.as_dict().is_some())
         .map(|(name, _)| name.clone())
         .collect()
+}
+
+fn table<'a>(tree: &'a Dict, name: &str) -> Option<&'a Dict> {
+    tree.get(name).and_then(Value::as_dict)
 }

@@ -228,7 +228,7 @@ fn workspaces(config: &Config) -> BTreeMap<&WorkspaceName, Arc<Workspace>> {
         .zip(&config.workspaces)
         .map(|(index, (name, workspace))| {
             let id = workspace.workspace_id.as_ref().map(WorkspaceId::as_str);
-            let key = workspace.api_key.clone();
+            let (key, _) = workspace.api_keys[0].clone();
             let email_case = config.cache.email_case;
             (
                 name,

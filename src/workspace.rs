@@ -138,11 +138,12 @@ mod tests {
     fn workspace(index: u32, email_case: EmailCase) -> Workspace {
         let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", "ws_test_a.b")]));
         let mut config = loaded.expect("the defaults and a key").config;
-        let (_, workspace) = config
+        let (_, mut workspace) = config
             .workspaces
             .pop_first()
             .expect("the default workspace");
-        Workspace::new("w", index, workspace.api_key, None, email_case)
+        let (api_key, _) = workspace.api_keys.remove(0);
+        Workspace::new("w", index, api_key, None, email_case)
     }
 
     fn keys(workspace: &Workspace, segment: &str) -> Keys {

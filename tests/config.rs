@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flameup_gateway::config::{
-    AccessLog, ByteSize, Config, Environment, Error, ListenAddress, Loaded, LogFormat, Scope,
-    SecretSource, Sources,
+    AccessLog, Budget, ByteSize, Class, Config, Environment, Error, ListenAddress, Loaded,
+    LogFormat, Scope, SecretSource, Sources, Workspace,
 };
 use proptest::prelude::*;
 
@@ -58,6 +58,20 @@ fn printed(loaded: &Loaded) -> String {
     String::from_utf8(out).expect("text")
 }
 
+fn keys(workspace: &Workspace) -> Vec<&str> {
+    let keys = workspace.api_keys.iter();
+    keys.map(|(key, _)| key.expose()).collect()
+}
+
+fn default_budget() -> Budget {
+    Budget {
+        requests: 120,
+        window: Duration::from_mins(1),
+        reserve: 0.1,
+        max_wait: Duration::from_secs(2),
+    }
+}
+
 fn digest(digit: char) -> String {
     String::from(digit).repeat(64)
 }
@@ -75,9 +89,11 @@ fn the_key_alone_makes_a_working_sidecar() {
     let config = config("", &[]);
     let (name, workspace) = config.workspaces.first_key_value().expect("one workspace");
     assert_eq!(name.as_str(), "default");
-    assert_eq!(workspace.api_key.expose(), KEY);
+    assert_eq!(keys(workspace), [KEY]);
+    assert_eq!(workspace.budget, default_budget());
     let anonymous = config.anonymous.expect("anonymous callers");
     assert_eq!(anonymous.workspace, *name);
+    assert_eq!((anonymous.class, anonymous.weight), (Class::Interactive, 1));
     assert!(anonymous.scopes.allows(Scope::PeopleRead));
     assert!(!anonymous.scopes.allows(Scope::PeopleList));
 }
@@ -97,6 +113,7 @@ fn the_shipped_file_shows_every_key() {
         "admin",
         "upstream",
         "workspaces.acme",
+        "workspaces.acme.budget",
         "clients.billing",
         "anonymous",
         "cache",
@@ -130,9 +147,115 @@ fn the_examples_in_the_shipped_file_are_valid() {
         .collect::<Vec<_>>()
         .join("\n");
     let config = config(&examples, &[]);
-    assert_eq!(config.clients.len(), 1);
-    assert!(config.anonymous.is_some());
     assert!(config.upstream.ca_file.is_some());
+    // What the examples say where they may say nothing is what holds then.
+    let (_, workspace) = config.workspaces.first_key_value().expect("one");
+    assert_eq!(workspace.budget, default_budget());
+    let (_, client) = config.clients.first_key_value().expect("one");
+    assert_eq!((client.class, client.weight), (Class::Interactive, 1));
+    let anonymous = config.anonymous.expect("anonymous callers");
+    assert_eq!((anonymous.class, anonymous.weight), (Class::Interactive, 1));
+}
+
+#[test]
+fn the_default_workspace_needs_no_key_source_to_have_a_budget() {
+    let requests = (
+        "FLAMEUP_GATEWAY__WORKSPACES__DEFAULT__BUDGET__REQUESTS",
+        "60",
+    );
+    let section = "[workspaces.default.budget]\nrequests = 60";
+    for (toml, variables) in [("", &[requests][..]), (section, &[])] {
+        let loaded = load_with(toml, variables).expect("a configuration");
+        let (name, workspace) = loaded.config.workspaces.first_key_value().expect("one");
+        assert_eq!((name.as_str(), keys(workspace)), ("default", vec![KEY]));
+        let expected = Budget {
+            requests: 60,
+            ..default_budget()
+        };
+        assert_eq!(workspace.budget, expected);
+        let report = printed(&loaded);
+        let derived = "# derived: the default workspace names no other key";
+        let source = report.lines().find(|line| line.contains("api_key_env"));
+        assert!(
+            source.is_some_and(|line| line.ends_with(derived)),
+            "{report}"
+        );
+        assert!(
+            report.contains("workspaces.default.budget.window = \"60s\""),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn callers_have_a_class_and_a_weight() {
+    let toml = format!(
+        "anonymous = {{ workspace = 'default', class = 'batch', weight = 1000 }}\n\
+         [clients.a]\nworkspace = 'default'\ntoken_sha256 = '{}'\nclass = 'interactive'\n",
+        digest('a')
+    );
+    let variables = [
+        ("FLAMEUP_GATEWAY__CLIENTS__A__CLASS", "service"),
+        ("FLAMEUP_GATEWAY__CLIENTS__A__WEIGHT", "3"),
+    ];
+    let config = config(&toml, &variables);
+    let (_, client) = config.clients.first_key_value().expect("one");
+    assert_eq!((client.class, client.weight), (Class::Service, 3));
+    assert_eq!(client.class.to_string(), "service");
+    let anonymous = config.anonymous.expect("anonymous callers");
+    assert_eq!((anonymous.class, anonymous.weight), (Class::Batch, 1000));
+}
+
+#[test]
+fn two_keys_overlap_during_a_rotation_and_files_are_read_again() {
+    let (_a, old) = file(b"ws_test_old\n");
+    let (_b, new) = file(b"ws_test_new\n");
+    let listed = config(
+        &format!("workspaces.acme.api_key_file = [{old:?}, {new:?}]"),
+        &[],
+    );
+    let with_commas = format!("{},{}", old.display(), new.display());
+    let variable = (
+        "FLAMEUP_GATEWAY__WORKSPACES__ACME__API_KEY_FILE",
+        &*with_commas,
+    );
+    for config in [listed, config("", &[variable])] {
+        let (_, acme) = config.workspaces.first_key_value().expect("one");
+        assert_eq!(keys(acme), ["ws_test_old", "ws_test_new"]);
+        let sources = [
+            SecretSource::File(old.clone()),
+            SecretSource::File(new.clone()),
+        ];
+        assert!(acme.api_keys.iter().map(|(_, source)| source).eq(&sources));
+    }
+    let toml = format!("workspaces.acme.api_key_file = [{old:?}, {new:?}]");
+    let loaded = load(&toml).expect("a configuration");
+    let report = printed(&loaded);
+    assert!(
+        report.contains("workspaces.acme.api_key[1] = <redacted>"),
+        "{report}"
+    );
+    let (_, acme) = loaded.config.workspaces.first_key_value().expect("one");
+    fs::write(&new, "ws_test_newer").expect("written");
+    let reloaded = acme.reload().expect("both keys");
+    assert!(reloaded[0] == acme.api_keys[0].0 && reloaded[1] != acme.api_keys[1].0);
+    assert_eq!(reloaded[1].expose(), "ws_test_newer");
+    fs::write(&old, "").expect("written");
+    let error = acme.reload().expect_err("no key in one file");
+    assert_eq!(
+        error.to_string(),
+        format!("file {} is empty", old.display())
+    );
+}
+
+#[test]
+fn keys_from_the_environment_stay_as_they_are() {
+    let toml = "workspaces.acme.api_key_env = ['NEXT', 'FLAMEUP_API_KEY']";
+    let config = config(toml, &[("NEXT", "ws_test_next")]);
+    let (_, acme) = config.workspaces.first_key_value().expect("one");
+    assert_eq!(keys(acme), ["ws_test_next", KEY]);
+    let reloaded = acme.reload().expect("both keys");
+    assert!(acme.api_keys.iter().map(|(key, _)| key).eq(&reloaded));
 }
 
 #[test]
@@ -270,8 +393,8 @@ fn secrets_are_read_from_files_without_their_line_break() {
     );
     let config = config(&toml, &[]);
     let (_, workspace) = config.workspaces.first_key_value().expect("one");
-    assert_eq!(workspace.api_key.expose(), KEY);
-    assert_eq!(workspace.api_key_source, SecretSource::File(key));
+    assert_eq!(keys(workspace), [KEY]);
+    assert_eq!(workspace.api_keys[0].1, SecretSource::File(key));
     let token = config.admin.token.expect("a token");
     assert_eq!(token.expose(), "0123456789abcdef");
 }
@@ -465,7 +588,9 @@ proptest! {
             "server.listen", "server.workers", "server.drain_timeout", "server.limits.body_bytes",
             "admin.listen", "upstream.base_url", "cache.max_bytes", "cache.ttl_jitter",
             "cache.ttl", "cache.email_case", "telemetry.log_filter", "anonymous.scopes",
-            "workspaces.a.workspace_id", "clients.a.token_sha256", "workspaces", "clients",
+            "workspaces.a.workspace_id", "workspaces.default.api_key_env",
+            "workspaces.default.budget", "workspaces.default.budget.reserve", "clients.a.weight",
+            "clients.a.token_sha256", "workspaces", "clients",
         ]),
         value in "[0-9a-z.:/\\[\\]@, -]{0,40}|.{0,40}",
     ) {

@@ -20,7 +20,7 @@ pub struct Cache {
     #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]
     pub ttl: Duration,
     /// Share of `ttl` by which a lifetime is shortened at random, 0 to 0.5. Default 0.1; 0: none.
-    #[serde(deserialize_with = "units::share_up_to_half")]
+    #[serde(deserialize_with = "units::share::<50, _>")]
     pub ttl_jitter: f64,
     /// Past `ttl`: served at once while one refresh runs. Up to 7 days. Default `"4m"`; `"0s"`: never.
     #[serde(deserialize_with = "units::duration::<0, { 7 * DAY }, _>")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use figment::value::{Dict, Value};
 use serde::{Deserialize, Deserializer, de};
 
 use super::layers::Layers;
@@ -23,6 +24,11 @@ pub struct Client {
     pub token_sha256: Vec<TokenDigest>,
     /// What it may do. Default `["people:read"]`.
     pub scopes: Scopes,
+    /// How urgent its lookups are. Default interactive.
+    pub class: Class,
+    /// Its share beside others of its class, 1 to 1000. Default 1.
+    #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
+    pub weight: u32,
 }
 
 /// Callers without a token; only where nobody but this machine can call.
@@ -33,6 +39,46 @@ pub struct Anonymous {
     pub workspace: WorkspaceName,
     /// What they may do. Default `["people:read"]`.
     pub scopes: Scopes,
+    /// How urgent their lookups are. Default interactive.
+    pub class: Class,
+    /// Their share, all together, beside others of their class, 1 to 1000. Default 1.
+    #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
+    pub weight: u32,
+}
+
+/// How urgent a caller's lookups are; the first is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Somebody is looking at a screen.
+    Interactive,
+    /// Another program waits.
+    Service,
+    /// Nobody waits.
+    Batch,
+}
+
+impl Class {
+    /// The word for it, in configuration and in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Service => "service",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let classes = [Self::Interactive, Self::Service, Self::Batch];
+        units::word(deserializer, &classes.map(|class| (class.word(), class)))
+    }
 }
 
 /// SHA-256 of a client token.
@@ -92,6 +138,16 @@ fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TokenDigest
         ));
     }
     Ok(digests)
+}
+
+/// What a caller has that says nothing else, its workspace apart.
+pub(super) fn defaults() -> Dict {
+    let settings: [(&str, Value); 3] = [
+        ("scopes", vec!["people:read"].into()),
+        ("class", Class::Interactive.word().into()),
+        ("weight", 1.into()),
+    ];
+    settings.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 /// Refuses a token that would speak for two clients, or is listed twice.

@@ -6,6 +6,7 @@ use figment::value::{Dict, Value};
 
 use super::layers::Layers;
 use super::origin::Origin;
+use super::units;
 
 /// Column at which origins start, if the setting is no longer.
 const ORIGIN_COLUMN: usize = 56;
@@ -51,7 +52,7 @@ fn collect(layers: &Layers, prefix: &str, table: &Dict, settings: &mut Vec<Setti
             origin: layers.origin_of(value).to_string(),
             key,
         });
-        if let Some((secret, place)) = secret_behind(name, value) {
+        for (secret, place) in secrets_behind(name, value) {
             settings.push(Setting {
                 key: format!("{prefix}{secret}"),
                 value: "<redacted>".to_owned(),
@@ -61,14 +62,45 @@ fn collect(layers: &Layers, prefix: &str, table: &Dict, settings: &mut Vec<Setti
     }
 }
 
-/// The secret that a key names the place of.
-fn secret_behind(name: &str, value: &Value) -> Option<(&'static str, Origin)> {
-    let place = value.as_str()?;
-    match name {
-        "api_key_file" => Some(("api_key", Origin::File(place.into()))),
-        "api_key_env" => Some(("api_key", Origin::Environment(place.to_owned()))),
-        "token_file" => Some(("token", Origin::File(place.into()))),
-        _ => None,
+/// The secrets that a key names the places of.
+fn secrets_behind(name: &str, value: &Value) -> Vec<(String, Origin)> {
+    let in_file = |place: String| Origin::File(place.into());
+    let origin: fn(String) -> Origin = match name {
+        "token_file" => {
+            let place = value.as_str().map(|place| in_file(place.to_owned()));
+            return place
+                .map(|place| ("token".to_owned(), place))
+                .into_iter()
+                .collect();
+        }
+        "api_key_file" => in_file,
+        "api_key_env" => Origin::Environment,
+        _ => return Vec::new(),
+    };
+    let places = texts(value);
+    let alone = places.len() == 1;
+    let numbered = places.into_iter().enumerate().map(|(number, place)| {
+        let secret = if alone {
+            "api_key".to_owned()
+        } else {
+            format!("api_key[{number}]")
+        };
+        (secret, origin(place))
+    });
+    numbered.collect()
+}
+
+/// The members of a list, however it is written.
+fn texts(list: &Value) -> Vec<String> {
+    match list {
+        Value::Array(_, items) => {
+            let texts = items.iter().filter_map(Value::as_str);
+            texts.map(str::to_owned).collect()
+        }
+        text => text
+            .as_str()
+            .and_then(units::split_list)
+            .unwrap_or_default(),
     }
 }
 

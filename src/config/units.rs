@@ -20,7 +20,8 @@ use jiff::fmt::friendly::SpanParser;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 pub(super) const MILLISECOND: u64 = 1;
-pub(super) const MINUTE: u64 = 60 * 1000 * MILLISECOND;
+pub(super) const SECOND: u64 = 1000 * MILLISECOND;
+pub(super) const MINUTE: u64 = 60 * SECOND;
 pub(super) const HOUR: u64 = 60 * MINUTE;
 pub(super) const DAY: u64 = 24 * HOUR;
 
@@ -79,17 +80,18 @@ pub(super) fn count<'de, const MIN: u64, const MAX: u64, T: TryFrom<u64>, D: Des
     })
 }
 
-/// Reads a share from 0 to a half.
-pub(super) fn share_up_to_half<'de, D: Deserializer<'de>>(
+/// Reads a share, such as 0.1, from 0 to a number of hundredths.
+pub(super) fn share<'de, const MAX_PERCENT: u8, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<f64, D::Error> {
     const EXPECTED: &str = "a number such as 0.1";
     from_text(deserializer, EXPECTED, |text| {
         let share: f64 = text.parse().map_err(|_| mismatch(EXPECTED, text))?;
-        if (0.0..=0.5).contains(&share) {
+        let max = f64::from(MAX_PERCENT) / 100.0;
+        if (0.0..=max).contains(&share) {
             return Ok(share);
         }
-        Err(out_of_range("0", "0.5", text))
+        Err(out_of_range("0", &max.to_string(), text))
     })
 }
 
@@ -125,7 +127,7 @@ pub(super) fn word<'de, T: Copy, D: Deserializer<'de>>(
 /// Reads a list: an array, or one string holding an array or values with commas between them.
 pub(super) fn list<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
-    T: Deserialize<'de> + FromStr<Err = String>,
+    T: Deserialize<'de> + FromStr<Err: fmt::Display>,
     D: Deserializer<'de>,
 {
     deserializer.deserialize_any(List(PhantomData))
@@ -163,7 +165,7 @@ fn out_of_range(min: &str, max: &str, found: &str) -> String {
 
 fn duration_text(ms: u64) -> String {
     // No days: as not all of them have 24 hours, they are not read either.
-    let units = [(HOUR, "h"), (MINUTE, "m"), (1000, "s")];
+    let units = [(HOUR, "h"), (MINUTE, "m"), (SECOND, "s")];
     whole_units(ms, &units, if ms == 0 { "s" } else { "ms" })
 }
 
@@ -212,7 +214,7 @@ impl<T, P: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Text<P> {
 
 struct List<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de> + FromStr<Err = String>> Visitor<'de> for List<T> {
+impl<'de, T: Deserialize<'de> + FromStr<Err: fmt::Display>> Visitor<'de> for List<T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,7 +238,8 @@ impl<'de, T: Deserialize<'de> + FromStr<Err = String>> Visitor<'de> for List<T> 
     }
 }
 
-fn split_list(text: &str) -> Option<Vec<String>> {
+/// Splits the text of a list; none if it has brackets and is no array of strings.
+pub(super) fn split_list(text: &str) -> Option<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Holder {
         list: Vec<String>,

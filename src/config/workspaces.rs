@@ -1,43 +1,76 @@
-//! `[workspaces.NAME]`: whose people are served, and the key that opens them.
+//! `[workspaces.NAME]`: whose people are served, the keys that open them, and what these may spend.
 
-use std::path::PathBuf;
+use figment::value::Dict;
+use serde::{Deserialize, Deserializer, de};
 
-use serde::Deserialize;
-
+use super::budget::Budget;
+use super::environment::Environment;
 use super::layers::Layers;
 use super::name::{WorkspaceId, WorkspaceName};
-use super::secret::{ApiKey, SecretSource};
+use super::secret::{self, ApiKey, SecretSource};
 use super::{Error, units};
+
+/// The keys that name the place of a key.
+const KEY_FILE: &str = "api_key_file";
+const KEY_VARIABLE: &str = "api_key_env";
+
+/// One before and one after a rotation.
+const MAX_KEYS: usize = 2;
 
 /// One Flameup workspace.
 #[derive(Clone, Debug)]
 pub struct Workspace {
-    /// The key, read from its source at start.
-    pub api_key: ApiKey,
-    /// Where the key came from.
-    pub api_key_source: SecretSource,
+    /// The keys, read at start, and where each came from: one, or two that overlap during a rotation,
+    /// in the order they are written.
+    pub api_keys: Vec<(ApiKey, SecretSource)>,
     /// Flameup's id, if known beforehand. Default none: learned from bodies.
     pub workspace_id: Option<WorkspaceId>,
+    /// What it may spend, whichever key is in use.
+    pub budget: Budget,
+}
+
+impl Workspace {
+    /// Reads the keys again, in their order; those from the environment cannot have changed.
+    ///
+    /// # Errors
+    /// When a file does not hold a key; the others are worth nothing then, as files that are
+    /// replaced together are to be taken together.
+    pub fn reload(&self) -> Result<Vec<ApiKey>, secret::Error> {
+        let reloaded = self.api_keys.iter().map(|(key, source)| match source {
+            SecretSource::File(_) => ApiKey::read(source.clone(), &Environment::default()),
+            SecretSource::Environment(_) => Ok(key.clone()),
+        });
+        reloaded.collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawWorkspace {
-    #[serde(default, deserialize_with = "units::path")]
-    api_key_file: Option<PathBuf>,
-    #[serde(default)]
-    api_key_env: Option<String>,
+    #[serde(default, deserialize_with = "places")]
+    api_key_file: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "places")]
+    api_key_env: Option<Vec<String>>,
     #[serde(default)]
     workspace_id: Option<WorkspaceId>,
+    budget: Budget,
 }
 
 impl RawWorkspace {
-    /// Reads the key from the one place that is named.
+    /// Whether a workspace's table names the place of a key.
+    pub(super) fn names_a_key(table: &Dict) -> bool {
+        table.contains_key(KEY_FILE) || table.contains_key(KEY_VARIABLE)
+    }
+
+    /// Reads the keys from the places that are named.
     pub(super) fn resolve(self, name: &WorkspaceName, layers: &Layers) -> Result<Workspace, Error> {
         let table = format!("workspaces.{name}");
-        let (key, source) = match (self.api_key_file, self.api_key_env) {
-            (Some(file), None) => ("api_key_file", SecretSource::File(file)),
-            (None, Some(variable)) => ("api_key_env", SecretSource::Environment(variable)),
+        let (key, sources) = match (self.api_key_file, self.api_key_env) {
+            (Some(files), None) => (
+                KEY_FILE,
+                sources(files, |file| SecretSource::File(file.into())),
+            ),
+            (None, Some(names)) => (KEY_VARIABLE, sources(names, SecretSource::Environment)),
             (Some(_), Some(_)) => {
                 let problem = "api_key_file and api_key_env are both set; keep one".to_owned();
                 return Err(layers.refuse(&table, problem));
@@ -47,12 +80,37 @@ impl RawWorkspace {
                 return Err(layers.refuse(&table, problem));
             }
         };
-        let api_key = ApiKey::read(source.clone(), layers.environment())
-            .map_err(|source| layers.secret(&format!("{table}.{key}"), source))?;
+        let read = |source: SecretSource| {
+            let api_key = ApiKey::read(source.clone(), layers.environment())
+                .map_err(|error| layers.secret(&format!("{table}.{key}"), error))?;
+            Ok((api_key, source))
+        };
         Ok(Workspace {
-            api_key,
-            api_key_source: source,
+            api_keys: sources
+                .into_iter()
+                .map(read)
+                .collect::<Result<_, Error>>()?,
             workspace_id: self.workspace_id,
+            budget: self.budget,
         })
     }
+}
+
+fn sources(places: Vec<String>, source: impl Fn(String) -> SecretSource) -> Vec<SecretSource> {
+    places.into_iter().map(source).collect()
+}
+
+/// Reads the places of the keys; none is quoted, as a key may have been pasted there.
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let places: Vec<String> = units::list(deserializer)?;
+    if places.is_empty() || places.iter().any(String::is_empty) {
+        return Err(de::Error::custom(
+            "a name is empty; leave the key out to have none",
+        ));
+    }
+    if places.len() > MAX_KEYS {
+        let problem = format!("expected one key or two, found {}", places.len());
+        return Err(de::Error::custom(problem));
+    }
+    Ok(Some(places))
 }

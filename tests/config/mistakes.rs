@@ -164,6 +164,43 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
          is not set; set it, or configure another key in [workspaces.NAME]",
     ),
     (
+        "workspaces.acme.api_key_env = ['A', 'SECRET', 'C']",
+        "workspaces.acme.api_key_env (inline): expected one key or two, found 3",
+    ),
+    (
+        "workspaces.acme.api_key_env = ['FLAMEUP_API_KEY', 'ws_live_SECRET']",
+        "workspaces.acme.api_key_env (inline): unusable secret: this is no name of a variable; \
+         name the place of the key, never the key itself",
+    ),
+    (
+        "workspaces.acme.api_key_file = ''",
+        "workspaces.acme.api_key_file (inline): a name is empty; leave the key out to have none",
+    ),
+    (
+        "workspaces.acme.budget.requests = 60",
+        "workspaces.acme (inline): no key; set api_key_file or api_key_env",
+    ),
+    (
+        "workspaces.default.budget = 60",
+        "workspaces.default.budget (inline): expected a table, found an integer",
+    ),
+    (
+        "workspaces.default.budget.requests = 0",
+        "workspaces.default.budget.requests (inline): must be from 1 to 1000000, found 0",
+    ),
+    (
+        "workspaces.default.budget.window = '0s'",
+        "workspaces.default.budget.window (inline): must be from 1s to 1h, found 0s",
+    ),
+    (
+        "workspaces.default.budget.reserve = 1.5",
+        "workspaces.default.budget.reserve (inline): must be from 0 to 0.9, found 1.5",
+    ),
+    (
+        "workspaces.default.budget.max_wait = '61s'",
+        "workspaces.default.budget.max_wait (inline): must be from 0s to 1m, found 61s",
+    ),
+    (
         "workspaces.'a b'.api_key_env = 'FLAMEUP_API_KEY'",
         "workspaces.\"a b\" (inline): expected a name of 1 to 64 letters, digits, _ or -, \
          found \"a b\"",
@@ -190,6 +227,15 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
     (
         "anonymous = { workspace = 'default', scopes = [] }",
         "anonymous.scopes (inline): the list is empty; name at least one",
+    ),
+    (
+        "anonymous = { workspace = 'default', weight = 0 }",
+        "anonymous.weight (inline): must be from 1 to 1000, found 0",
+    ),
+    (
+        "clients.a.class = 'urgent'",
+        "clients.a.class (inline): expected \"interactive\" or \"service\" or \"batch\", \
+         found \"urgent\"",
     ),
     (
         "clients.a = { workspace = 'default', token_sha256 = ['SECRET'] }",
