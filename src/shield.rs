@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub mod breaker;
+mod probe;
 pub mod signals;
 
 /// Most forwards under way at a time. Flameup's limit is two a second and a forward lasts at most
