@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub mod breaker;
+pub mod key;
 mod probe;
 pub mod signals;
 
