@@ -18,7 +18,7 @@ use http_body_util::Full;
 use crate::cache::Landed;
 use crate::cache::entry::Entry;
 use crate::cache::status::{CacheStatus, End, HitDetail, Reason};
-use crate::failure::Failure;
+use crate::failure::{Failure, Unsent};
 use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID};
 use crate::problem::Problem;
 
@@ -53,15 +53,21 @@ impl Answer {
         Self::from_memory(entry, now, Some(HitDetail::Revalidating))
     }
 
+    /// From memory, stale, because the budget has nothing left over for a refresh.
+    pub fn stale_for_want_of_budget(entry: Arc<Entry>, now: Instant) -> Self {
+        Self::from_memory(entry, now, Some(HitDetail::Budget))
+    }
+
     /// From memory, stale, because asking failed of `failure`.
     pub fn despite(entry: Arc<Entry>, failure: &Failure, now: Instant) -> Self {
-        if matches!(failure, Failure::RateLimited { .. }) {
-            return Self::from_memory(entry, now, Some(HitDetail::Budget));
-        }
-        if !failure.was_forwarded() {
-            return Self::from_memory(entry, now, Some(HitDetail::Overload));
-        }
-        Self::stale_on_error(entry, failure.upstream_status(), now)
+        let detail = match failure.unsent() {
+            Some(Unsent::Budget) => HitDetail::Budget,
+            Some(Unsent::Breaker) => HitDetail::Breaker,
+            Some(Unsent::Overload | Unsent::Refused) => HitDetail::Overload,
+            None if matches!(failure, Failure::RateLimited { .. }) => HitDetail::Budget,
+            None => return Self::stale_on_error(entry, failure.upstream_status(), now),
+        };
+        Self::from_memory(entry, now, Some(detail))
     }
 
     /// From memory, stale, because Flameup answered with an error of its own, or with nothing.
@@ -101,7 +107,7 @@ impl Answer {
 
     /// Ours: asking failed.
     pub fn failed(failure: &Failure, reason: Reason) -> Self {
-        if !failure.was_forwarded() {
+        if failure.unsent().is_some() {
             return Self::refused(failure);
         }
         let status = failure.upstream_status();
@@ -119,9 +125,12 @@ impl Answer {
 
     /// Ours: nothing was asked.
     pub fn refused(failure: &Failure) -> Self {
-        let detail = match failure {
-            Failure::OnlyIfCached => "only-if-cached",
-            _ => "refused",
+        let detail = match (failure, failure.unsent()) {
+            (Failure::OnlyIfCached, _) => "only-if-cached",
+            (_, Some(Unsent::Budget)) => "budget",
+            (_, Some(Unsent::Breaker)) => "breaker",
+            (_, Some(Unsent::Overload)) => "overload",
+            (_, Some(Unsent::Refused) | None) => "refused",
         };
         Self {
             content: Content::Problem(failure.into()),
@@ -129,6 +138,11 @@ impl Answer {
             age: None,
             ends_connection: matches!(failure, Failure::Request(_)),
         }
+    }
+
+    /// Seconds of age, where it is not fresh from Flameup.
+    pub fn age(&self) -> Option<u64> {
+        self.age
     }
 
     /// What the cache did.

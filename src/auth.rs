@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,29 +14,57 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use crate::config::{Scope, Scopes};
+use crate::shield::Claim;
+use crate::shield::queue::{CallerId, Class};
 use crate::workspace::Workspace;
 
 /// One party that may ask, resolved once when the gateway starts.
 #[derive(Debug)]
 pub struct Caller {
-    name: String,
+    name: Arc<str>,
     workspace: Arc<Workspace>,
     scopes: Scopes,
+    id: CallerId,
+    class: Class,
+    weight: u32,
 }
 
 impl Caller {
-    /// A caller of `workspace`; `name` is what metrics and logs call it.
-    pub fn new(name: impl Into<String>, workspace: Arc<Workspace>, scopes: Scopes) -> Self {
+    /// A caller of `workspace`; `name` is what metrics and logs call it, `id` tells it from all
+    /// others.
+    pub fn new(
+        name: &str,
+        id: CallerId,
+        workspace: Arc<Workspace>,
+        scopes: Scopes,
+        class: Class,
+        weight: u32,
+    ) -> Self {
         Self {
             name: name.into(),
             workspace,
             scopes,
+            id,
+            class,
+            weight,
         }
     }
 
     /// What metrics and logs call it.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Its claim on the budget for one lookup that waits no longer than `patience`.
+    pub fn claim(&self, patience: Duration) -> Claim {
+        let (caller, class, weight) = (self.id, self.class, self.weight);
+        Claim {
+            caller,
+            class,
+            weight,
+            patience,
+            known: false,
+        }
     }
 
     /// The one workspace it speaks for.

@@ -237,6 +237,11 @@ impl<F: Clone> Cache<F> {
         )
     }
 
+    /// Whether the person is in memory, however old.
+    pub fn knows(&self, keys: &Keys) -> bool {
+        self.people.get(keys.person()).is_some()
+    }
+
     /// Joins the fetch for `flight`, or is charged with it.
     ///
     /// # Errors
@@ -244,9 +249,15 @@ impl<F: Clone> Cache<F> {
     pub fn join(
         &self,
         flight: &CacheKey,
+        urgency: u8,
         now: Instant,
     ) -> Result<Joined<Landing<F>>, TooManyWaiters> {
-        self.flights.join(flight, now)
+        self.flights.join(flight, urgency, now)
+    }
+
+    /// Whether somebody fetches this person already.
+    pub fn is_being_fetched(&self, flight: &CacheKey) -> bool {
+        self.flights.is_under_way(flight)
     }
 
     /// Stores what a fetch brought, where it may be stored, and wakes those who wait for it.

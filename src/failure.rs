@@ -45,6 +45,9 @@ pub enum Failure {
     /// Flameup refused our key.
     #[error("the upstream refused the key")]
     KeyRefused,
+    /// Its turn did not come before it was better to serve something stale.
+    #[error("waiting for a turn took too long")]
+    LongWait,
     /// Flameup's limit is spent.
     #[error("the upstream's rate limit is spent")]
     RateLimited {
@@ -84,12 +87,13 @@ impl Failure {
         match self {
             Self::Waiters(_)
             | Self::Wait(_)
-            | Self::Shield(_)
+            | Self::LongWait
             | Self::Upstream(_)
             | Self::Unusable(_)
             | Self::NotJson
             | Self::UnexpectedStatus(_)
             | Self::RateLimited { .. } => true,
+            Self::Shield(error) => !matches!(error, shield::Error::KeyRefused { .. }),
             Self::Request(_)
             | Self::Auth(_)
             | Self::Route(_)
@@ -98,22 +102,36 @@ impl Failure {
         }
     }
 
-    /// Whether anything was sent to Flameup, as far as this request knows.
-    pub fn was_forwarded(&self) -> bool {
+    /// Whether this is about one caller's share: another caller may well be admitted.
+    pub fn is_of_one_caller(&self) -> bool {
+        matches!(self, Self::Shield(shield::Error::Budget(_)))
+    }
+
+    /// Why nothing was sent to Flameup, as far as this request knows; `None` if something was.
+    pub fn unsent(&self) -> Option<Unsent> {
         match self {
             Self::Wait(_)
             | Self::Unusable(_)
             | Self::NotJson
             | Self::UnexpectedStatus(_)
             | Self::KeyRefused
-            | Self::RateLimited { .. } => true,
-            Self::Upstream(error) => !matches!(error, upstream::Error::Build(_)),
-            Self::Request(_)
-            | Self::Auth(_)
-            | Self::Route(_)
-            | Self::OnlyIfCached
-            | Self::Waiters(_)
-            | Self::Shield(_) => false,
+            | Self::RateLimited { .. } => None,
+            Self::Upstream(error) => {
+                matches!(error, upstream::Error::Build(_)).then_some(Unsent::Refused)
+            }
+            Self::LongWait => Some(Unsent::Budget),
+            Self::Shield(error) => Some(match error {
+                shield::Error::Budget(_) => Unsent::Budget,
+                shield::Error::BreakerOpen { .. } => Unsent::Breaker,
+                shield::Error::TooManyForwards
+                | shield::Error::TooManyRetries
+                | shield::Error::NotNow => Unsent::Overload,
+                shield::Error::KeyRefused { .. } => Unsent::Refused,
+            }),
+            Self::Waiters(_) => Some(Unsent::Overload),
+            Self::Request(_) | Self::Auth(_) | Self::Route(_) | Self::OnlyIfCached => {
+                Some(Unsent::Refused)
+            }
         }
     }
 
@@ -130,8 +148,22 @@ impl Failure {
             | Self::OnlyIfCached
             | Self::Waiters(_)
             | Self::Wait(_)
+            | Self::LongWait
             | Self::Shield(_)
             | Self::Upstream(_) => None,
         }
     }
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Flameup's limit leaves no room.
+    Budget,
+    /// Flameup keeps failing.
+    Breaker,
+    /// Too much is under way here.
+    Overload,
+    /// The request, or the key, is not one to send.
+    Refused,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, Uri, Version, request};
 use http_body_util::{BodyExt, Full};
@@ -26,9 +27,9 @@ use crate::failure::{Failure, RequestError};
 use crate::problem::Problem;
 use crate::route::Route;
 use crate::server::Application;
-use crate::shield::Shield;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
+use crate::workspace::Workspace;
 use exchange::Exchange;
 use read::Read;
 
@@ -47,9 +48,9 @@ pub struct Bounds {
 /// Answers requests.
 #[derive(Debug)]
 pub struct Gateway {
+    workspaces: Vec<Arc<Workspace>>,
     callers: Callers,
     cache: Cache<Arc<Failure>>,
-    shield: Shield,
     upstream: Upstream,
     bounds: Bounds,
     clock: Clock,
@@ -59,6 +60,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway with an empty cache.
     pub fn new(
+        workspaces: Vec<Arc<Workspace>>,
         callers: Callers,
         settings: Settings,
         upstream: Upstream,
@@ -67,9 +69,9 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            workspaces,
             callers,
             cache: Cache::new(settings),
-            shield: Shield::new(),
             upstream,
             bounds,
             clock,
@@ -90,10 +92,10 @@ impl Gateway {
         let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
         let has_body = has_content(request.version, &mut body).await;
         let answer = self.answer(&request, has_body, &mut exchange, now).await;
-        let cache_status = answer.cache_status();
+        let (cache_status, age) = (answer.cache_status(), answer.age());
         // What of a body was not read would be taken for the next request.
         let response = answer.into_response(&request, exchange.id().clone(), has_body);
-        exchange.end(response.status(), cache_status);
+        exchange.end(response.status(), cache_status, age);
         response
     }
 
@@ -109,9 +111,12 @@ impl Gateway {
             Err(failure) => Answer::refused(&failure),
             Ok((caller, Route::ReadPerson { person, query })) => {
                 let workspace = caller.workspace();
+                let place = workspace.place(&person);
                 let read = Read {
                     workspace,
-                    place: workspace.place(&person),
+                    claim: caller.claim(patience(&request.headers, workspace.shield().max_wait())),
+                    client: caller.name(),
+                    place,
                     person,
                     query,
                     directives: RequestDirectives::of(&request.headers),
@@ -144,6 +149,9 @@ impl Gateway {
     pub fn maintain(&self) {
         self.cache.maintain();
         self.telemetry.metrics().observe_cache(&self.cache);
+        for workspace in &self.workspaces {
+            self.telemetry.observe_budget(workspace);
+        }
     }
 }
 
@@ -156,7 +164,7 @@ impl Application for Gateway {
         let (none, now) = (HeaderMap::new(), self.clock.now());
         let exchange = Exchange::begin(&none, &self.telemetry, &self.clock, now);
         let response = answer::to_unread_request(problem, exchange.id().clone());
-        exchange.end(response.status(), answer::UNREAD);
+        exchange.end(response.status(), answer::UNREAD, None);
         response
     }
 }
@@ -203,6 +211,26 @@ fn check_head(request: &request::Parts, bounds: &Bounds) -> Result<(), RequestEr
         (None, None) if request.version < Version::HTTP_11 => Ok(()),
         _ => Err(RequestError::Host),
     }
+}
+
+/// How long a request may wait for its turn: what the client prefers (RFC 7240 §4.3), within
+/// `max_wait`.
+fn patience(headers: &HeaderMap, max_wait: Duration) -> Duration {
+    const PREFER: HeaderName = HeaderName::from_static("prefer");
+    let preferences = headers.get_all(PREFER);
+    let mut preferences = preferences.iter().filter_map(|line| line.to_str().ok());
+    let wait = preferences.find_map(|line| {
+        let mut preferences = line.split([',', ';']).filter_map(|one| one.split_once('='));
+        let (_, seconds) =
+            preferences.find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))?;
+        seconds
+            .trim()
+            .trim_matches('"')
+            .parse()
+            .ok()
+            .map(Duration::from_secs)
+    });
+    wait.map_or(max_wait, |wait: Duration| wait.min(max_wait))
 }
 
 /// Whether a target in absolute form names the same authority as `Host`.

@@ -124,8 +124,9 @@ impl From<&Failure> for Problem {
                 "http_request_denied",
                 "Nothing stored satisfies only-if-cached; repeat the request without it",
             ),
-            Failure::Waiters(collapse::TooManyWaiters)
-            | Failure::Shield(shield::Error::TooManyForwards) => overloaded(),
+            Failure::Waiters(collapse::TooManyWaiters) => overloaded(),
+            Failure::Shield(error) => of_shield(error),
+            Failure::LongWait => budget_spent(OVERLOAD_PAUSE),
             Failure::Wait(collapse::Error::Deadline) => too_slow(),
             Failure::Wait(collapse::Error::Abandoned) => Self::new(
                 StatusCode::BAD_GATEWAY,
@@ -142,17 +143,8 @@ impl From<&Failure> for Problem {
             Failure::UnexpectedStatus(_) => {
                 unusable("Flameup answered with a status no lookup has")
             }
-            Failure::KeyRefused => Self::new(
-                StatusCode::BAD_GATEWAY,
-                "proxy_configuration_error",
-                "Flameup refused the gateway's API key; its operator must replace it",
-            ),
-            Failure::RateLimited { retry_after } => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "http_request_denied",
-                "Flameup's rate limit is spent; repeat after Retry-After",
-            )
-            .after(*retry_after),
+            Failure::KeyRefused => key_refused(),
+            Failure::RateLimited { retry_after } => budget_spent(*retry_after),
         };
         Self {
             received_status: failure.upstream_status(),
@@ -233,6 +225,39 @@ fn of_route(error: route::Error) -> Problem {
             format!("No person can have this identifier: {error}"),
         ),
     }
+}
+
+fn of_shield(error: &shield::Error) -> Problem {
+    match error {
+        shield::Error::TooManyForwards | shield::Error::TooManyRetries | shield::Error::NotNow => {
+            overloaded()
+        }
+        shield::Error::Budget(refusal) => budget_spent(refusal.retry_after),
+        shield::Error::KeyRefused { .. } => key_refused(),
+        shield::Error::BreakerOpen { retry_after } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "destination_unavailable",
+            "Flameup keeps failing and is left alone for a while; repeat after Retry-After",
+        )
+        .after(*retry_after),
+    }
+}
+
+fn budget_spent(retry_after: Duration) -> Problem {
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "http_request_denied",
+        "Flameup's rate limit is spent; repeat after Retry-After",
+    )
+    .after(retry_after)
+}
+
+fn key_refused() -> Problem {
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "proxy_configuration_error",
+        "Flameup refused the gateway's API key; its operator must replace it",
+    )
 }
 
 fn of_upstream(error: &upstream::Error) -> Problem {

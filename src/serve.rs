@@ -5,19 +5,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::admin::Admin;
 use crate::auth::{Caller, Callers};
 use crate::cache::Settings;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
-use crate::config::{Config, ListenAddress, WorkspaceId, WorkspaceName};
+use crate::config::{self, Config, ListenAddress, WorkspaceId, WorkspaceName};
 use crate::gateway::{Bounds, Gateway};
 use crate::server::listener::Listener;
 use crate::server::{Numbers, Server};
+use crate::shield::queue::{CallerId, Class};
+use crate::shield::{self, Shield};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstream};
@@ -41,7 +43,8 @@ pub struct Running {
     addresses: Vec<ListenAddress>,
     admin_address: Option<ListenAddress>,
     drain_timeout: Duration,
-    maintenance: JoinHandle<()>,
+    /// Ended with the gateway.
+    _chores: JoinSet<()>,
 }
 
 /// Why a gateway could not start.
@@ -79,15 +82,18 @@ impl Running {
             None => None,
         };
 
-        let callers = callers(config);
+        let workspaces = workspaces(config, &clock);
+        let callers = callers(config, &workspaces);
+        let keys = keys(config, &workspaces);
         let names = callers
             .iter()
-            .map(|caller| (caller.name(), caller.workspace().name()));
+            .map(|caller| (&**caller.name(), caller.workspace().name()));
         let telemetry = Arc::new(Telemetry::new(
             Metrics::new(names),
             config.telemetry.access_log,
         ));
         let gateway = Gateway::new(
+            workspaces.into_values().collect(),
             callers,
             settings(config),
             upstream,
@@ -114,7 +120,7 @@ impl Running {
                 .as_ref()
                 .and_then(|listener| listener.address().ok()),
             drain_timeout: config.server.drain_timeout,
-            maintenance: tokio::spawn(maintain(Arc::clone(&gateway))),
+            _chores: chores(&gateway, keys),
             data,
             admin,
             operators,
@@ -155,7 +161,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.data.kill();
         self.operators.kill();
-        self.maintenance.abort();
     }
 }
 
@@ -200,49 +205,129 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn callers(config: &Config) -> Callers {
-    let workspaces = workspaces(config);
-    let caller = |name: &str, workspace: &WorkspaceName, scopes| {
+fn callers(config: &Config, workspaces: &Workspaces<'_>) -> Callers {
+    let mut ids = (0..=u32::MAX).map(CallerId);
+    let mut caller = |name: &str, workspace: &WorkspaceName, scopes, class, weight| {
+        let id = ids.next().unwrap_or(CallerId(u32::MAX));
+        let workspace = Arc::clone(&workspaces[workspace]);
         Arc::new(Caller::new(
             name,
-            Arc::clone(&workspaces[workspace]),
+            id,
+            workspace,
             scopes,
+            class_of(class),
+            weight,
         ))
     };
     let mut callers = Callers::default();
     for (name, client) in &config.clients {
-        let caller = caller(name.as_str(), &client.workspace, client.scopes);
+        let (scopes, class, weight) = (client.scopes, client.class, client.weight);
+        let caller = caller(name.as_str(), &client.workspace, scopes, class, weight);
         for digest in &client.token_sha256 {
             callers.add(*digest.as_bytes(), Arc::clone(&caller));
         }
     }
     if let Some(anonymous) = &config.anonymous {
-        callers.allow_anonymous(caller(ANONYMOUS, &anonymous.workspace, anonymous.scopes));
+        let (scopes, class, weight) = (anonymous.scopes, anonymous.class, anonymous.weight);
+        callers.allow_anonymous(caller(
+            ANONYMOUS,
+            &anonymous.workspace,
+            scopes,
+            class,
+            weight,
+        ));
     }
     callers
 }
 
+fn class_of(class: config::Class) -> Class {
+    match class {
+        config::Class::Interactive => Class::Interactive,
+        config::Class::Service => Class::Service,
+        config::Class::Batch => Class::Batch,
+    }
+}
+
 /// The workspaces by name, each with a number of its own.
-fn workspaces(config: &Config) -> BTreeMap<&WorkspaceName, Arc<Workspace>> {
+type Workspaces<'c> = BTreeMap<&'c WorkspaceName, Arc<Workspace>>;
+
+fn workspaces<'c>(config: &'c Config, clock: &Clock) -> Workspaces<'c> {
     (0..=u32::MAX)
         .zip(&config.workspaces)
         .map(|(index, (name, workspace))| {
             let id = workspace.workspace_id.as_ref().map(WorkspaceId::as_str);
-            let (key, _) = workspace.api_keys[0].clone();
+            let shield = shield(workspace, clock);
             let email_case = config.cache.email_case;
             (
                 name,
-                Arc::new(Workspace::new(name.as_str(), index, key, id, email_case)),
+                Arc::new(Workspace::new(name.as_str(), index, shield, id, email_case)),
             )
         })
         .collect()
 }
 
+/// Where the keys of each workspace come from.
+fn keys(config: &Config, workspaces: &Workspaces<'_>) -> Vec<(Arc<Workspace>, config::Workspace)> {
+    let of = |(name, workspace): (&&WorkspaceName, &Arc<Workspace>)| {
+        Some((Arc::clone(workspace), config.workspaces.get(*name)?.clone()))
+    };
+    workspaces.iter().filter_map(of).collect()
+}
+
+fn shield(workspace: &config::Workspace, clock: &Clock) -> Arc<Shield> {
+    let budget = &workspace.budget;
+    let settings = shield::Settings {
+        requests: budget.requests,
+        window: budget.window,
+        reserve: budget.reserve,
+        max_wait: budget.max_wait,
+    };
+    let keys = workspace
+        .api_keys
+        .iter()
+        .map(|(key, _)| key.clone())
+        .collect();
+    Shield::new(keys, settings, clock.clone())
+}
+
+/// What has to be done from time to time.
+fn chores(gateway: &Arc<Gateway>, keys: Vec<(Arc<Workspace>, config::Workspace)>) -> JoinSet<()> {
+    let mut chores = JoinSet::new();
+    chores.spawn(maintain(Arc::clone(gateway)));
+    for (workspace, configured) in keys {
+        chores.spawn(reload_keys(workspace, configured));
+    }
+    chores
+}
+
+/// Lets go, once a second, of what the cache need not keep.
 async fn maintain(gateway: Arc<Gateway>) {
     let mut rounds = interval(MAINTENANCE);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
         gateway.maintain();
+    }
+}
+
+/// Reads the keys of a workspace again, once a second while Flameup refuses them. One that has
+/// changed is tried at once. A file that cannot be read to its end holds up nothing else.
+async fn reload_keys(workspace: Arc<Workspace>, configured: config::Workspace) {
+    let mut rounds = interval(MAINTENANCE);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        if !workspace.shield().is_key_refused() {
+            continue;
+        }
+        let configured = configured.clone();
+        match tokio::task::spawn_blocking(move || configured.reload()).await {
+            Ok(Ok(keys)) => workspace.shield().replace_keys(keys),
+            // A file that is being replaced; there is a next round.
+            Ok(Err(error)) => {
+                debug!(workspace.name = workspace.name(), error = %error, "no new key");
+            }
+            Err(_) => {}
+        }
     }
 }

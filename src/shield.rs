@@ -1,31 +1,141 @@
 //! The shield: step 5 of the request path. Nothing is sent to Flameup without its [`Permit`].
 //!
-//! What it holds back today is too many forwards at a time; each of them may hold a whole body.
+//! One shield stands before each Flameup key. It asks in turn: is the key good ([`key`]), does
+//! Flameup answer at all ([`breaker`]), whose turn is it ([`queue`]), and may anything be sent yet
+//! ([`budget`])? Those four are pure and driven by `now`; here is only the thin rim that waits.
+//!
+//! # Invariants
+//! - A permit is one request of the budget, spent before it is sent, and settled with what came
+//!   back. One that is dropped unsettled counts as sent and unanswered.
+//! - Waiting costs no task: whoever waits looks for whose turn it is whenever one may have come.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use http::HeaderValue;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub mod breaker;
+pub mod budget;
 pub mod key;
 mod probe;
+pub mod queue;
+pub mod retry;
 pub mod signals;
+
+use crate::clock::Clock;
+use crate::config::ApiKey;
+use breaker::{Breaker, Outcome, Pass};
+use budget::{Budget, Snapshot, Spent};
+use key::{KeyPass, Keys, Verdict};
+use queue::{Ask, CallerId, Class, Place, Queue, Refusal};
+use retry::Retries;
+use signals::Signals;
 
 /// Most forwards under way at a time. Flameup's limit is two a second and a forward lasts at most
 /// some seconds, so that a healthy gateway has a handful; with the bound on a body, this bounds
 /// the memory that forwards take to 64 MiB.
 pub const MAX_FORWARDS: usize = 64;
 
-/// Admits or refuses forwards.
-#[derive(Debug)]
-pub struct Shield {
-    forwards: Arc<Semaphore>,
+/// Most requests of one caller that wait for their turn: at two a second, the last of them would
+/// wait for half a minute, which no lookup does.
+const PER_CALLER: usize = 50;
+/// Most requests that wait, of all callers.
+const IN_ALL: usize = 500;
+
+/// The longest that a waiter sleeps before it looks again: an answer may have moved the budget.
+const LONGEST_NAP: Duration = Duration::from_millis(250);
+/// The shortest: five hundred that wait for one answer, without knowing when it comes, must not
+/// spin for it.
+const SHORTEST_NAP: Duration = Duration::from_millis(20);
+
+/// How a shield is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Requests a window, believed until Flameup says otherwise.
+    pub requests: u32,
+    /// The window.
+    pub window: Duration,
+    /// Share of the window that background work leaves alone.
+    pub reserve: f64,
+    /// The longest that a lookup waits for its turn.
+    pub max_wait: Duration,
 }
 
-/// The right to send one request to Flameup, spent by sending it.
+/// Admits or refuses forwards under one key.
 #[derive(Debug)]
-pub struct Permit {
-    _forward: OwnedSemaphorePermit,
+pub struct Shield {
+    state: Mutex<State>,
+    forwards: Arc<Semaphore>,
+    /// A copy of what `keys` knows, for the hit path to read without the lock.
+    key_refused: AtomicBool,
+    settings: Settings,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct State {
+    keys: Keys,
+    breaker: Breaker,
+    queue: Queue<Ticket>,
+    budget: Budget,
+    retries: Retries,
+}
+
+/// Brings a waiter its turn, or the reason why there will be none.
+type Ticket = oneshot::Sender<Result<Spent, Refusal>>;
+
+/// Who wants to send something, and how long that may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Who.
+    pub caller: CallerId,
+    /// In which class.
+    pub class: Class,
+    /// Its share inside the class.
+    pub weight: u32,
+    /// How long it may wait for its turn.
+    pub patience: Duration,
+    /// The person has been seen before.
+    pub known: bool,
+}
+
+/// What a forward is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing was stored.
+    Miss,
+    /// What is stored no longer does, and a caller waits.
+    Revalidation,
+    /// What is stored is served stale meanwhile.
+    Refresh,
+    /// For one request alone; nothing is stored.
+    Bypass,
+    /// The first attempt failed.
+    Retry,
+}
+
+impl Purpose {
+    /// The word for it in metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Revalidation => "revalidation",
+            Self::Refresh => "refresh",
+            Self::Bypass => "bypass",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// How many requests of the budget it costs.
+    pub fn cost(self) -> u32 {
+        match self {
+            Self::Retry => retry::COST,
+            Self::Miss | Self::Revalidation | Self::Refresh | Self::Bypass => 1,
+        }
+    }
 }
 
 /// Why a forward is refused.
@@ -34,45 +144,373 @@ pub enum Error {
     /// [`MAX_FORWARDS`] are under way.
     #[error("too many requests to the upstream are under way")]
     TooManyForwards,
+    /// Its turn would come too late.
+    #[error("the budget has no turn for it in time ({})", .0.reason.word())]
+    Budget(Refusal),
+    /// Flameup keeps failing.
+    #[error("the upstream keeps failing")]
+    BreakerOpen {
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// Flameup refuses the key.
+    #[error("the upstream refused the key")]
+    KeyRefused {
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// It may not be sent at once, and was not to wait.
+    #[error("nothing may be sent at this moment")]
+    NotNow,
+    /// As many requests have been sent twice as may be.
+    #[error("too many requests were repeated")]
+    TooManyRetries,
+}
+
+/// The right to send one request to Flameup, spent by sending it.
+#[derive(Debug)]
+pub struct Permit(Held);
+
+/// A permit that was spent: a request is on its way. One that is dropped unsettled counts as sent
+/// and unanswered.
+#[derive(Debug)]
+pub struct Sent(Held);
+
+#[derive(Debug)]
+struct Held {
+    shield: Arc<Shield>,
+    spent: Option<Spent>,
+    passes: Option<Passes>,
+    credential: Credential,
+    _forward: OwnedSemaphorePermit,
+}
+
+/// What the key and the breaker gave, to be reported to or given back.
+#[derive(Debug)]
+struct Passes {
+    key: KeyPass,
+    breaker: Pass,
+}
+
+/// A key, and the header that shows it to Flameup.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// `Authorization`, marked sensitive.
+    pub authorization: HeaderValue,
+    /// The key itself, to recognise it where it must not be.
+    pub api_key: ApiKey,
 }
 
 impl Shield {
-    /// A shield with nothing under way.
-    pub fn new() -> Self {
-        Self {
+    /// A shield before `keys`, of which the first is used.
+    pub fn new(keys: Vec<ApiKey>, settings: Settings, clock: Clock) -> Arc<Self> {
+        let now = clock.now();
+        let queue = queue::Settings {
+            window: settings.window,
+            reserve: settings.reserve,
+            per_caller: PER_CALLER,
+            in_all: IN_ALL,
+        };
+        let budget = budget::Settings {
+            requests: settings.requests,
+            window: settings.window,
+        };
+        Arc::new(Self {
+            state: Mutex::new(State {
+                keys: Keys::new(keys),
+                breaker: Breaker::new(),
+                queue: Queue::new(queue),
+                budget: Budget::new(budget, now),
+                retries: Retries::new(settings.window),
+            }),
             forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
-        }
+            key_refused: AtomicBool::new(false),
+            settings,
+            clock,
+        })
     }
 
-    /// Admits one forward.
+    /// Takes the keys as they are now configured. A new one is tried at once.
+    pub fn replace_keys(&self, keys: Vec<ApiKey>) {
+        let mut state = self.state.lock();
+        state.keys.replace(keys);
+        self.key_refused
+            .store(state.keys.is_refused(), Ordering::Relaxed);
+    }
+
+    /// What is believed of the budget, and how many wait.
+    pub fn snapshot(&self) -> (Snapshot, usize) {
+        let state = self.state.lock();
+        (state.budget.snapshot(self.clock.now()), state.queue.len())
+    }
+
+    /// The longest that a lookup waits for its turn.
+    pub fn max_wait(&self) -> Duration {
+        self.settings.max_wait
+    }
+
+    /// Whether Flameup has refused the key and nothing has changed since. What was stored under it
+    /// is not served stale.
+    pub fn is_key_refused(&self) -> bool {
+        self.key_refused.load(Ordering::Relaxed)
+    }
+
+    /// Admits one forward, when its turn comes.
     ///
     /// # Errors
-    /// When it would be one too many.
-    pub fn admit(&self) -> Result<Permit, Error> {
-        match Arc::clone(&self.forwards).try_acquire_owned() {
-            Ok(forward) => Ok(Permit { _forward: forward }),
-            Err(_) => Err(Error::TooManyForwards),
+    /// At once, when its turn would come too late or nothing may be sent at all; see [`Error`].
+    ///
+    /// # Cancellation
+    /// The place in the queue is given up.
+    pub async fn admit(self: &Arc<Self>, claim: &Claim) -> Result<Permit, Error> {
+        self.enter(claim, 1)?.turn().await
+    }
+
+    /// Admits one forward if it may be sent at once: for work that nobody waits for.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn admit_now(self: &Arc<Self>, claim: &Claim) -> Result<Permit, Error> {
+        let claim = Claim {
+            patience: Duration::ZERO,
+            ..*claim
+        };
+        self.enter(&claim, 1)?.turn_now()
+    }
+
+    /// Admits the repetition of a forward that failed, at twice the cost, if few were repeated.
+    ///
+    /// # Errors
+    /// When too many were, or its turn would come too late.
+    pub async fn admit_again(self: &Arc<Self>, claim: &Claim) -> Result<Permit, Error> {
+        let now = self.clock.now();
+        {
+            let mut state = self.state.lock();
+            let limit = state.budget.snapshot(now).limit;
+            if !state.retries.take(limit, now) {
+                return Err(Error::TooManyRetries);
+            }
+        }
+        self.enter(claim, retry::COST)?.turn().await
+    }
+
+    /// Takes a place in the queue, or is refused one.
+    fn enter(self: &Arc<Self>, claim: &Claim, cost: u32) -> Result<Waiting, Error> {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let mut state = self.state.lock();
+        // Only to refuse at once what will not be sent: the passes proper are taken when the turn
+        // has come, so that no probe's place is kept by somebody who queues.
+        drop(state.passes(now)?);
+        let ask = Ask {
+            caller: claim.caller,
+            class: claim.class,
+            weight: claim.weight,
+            deadline: now + claim.patience,
+            cost,
+            known: claim.known,
+        };
+        let (ticket, turn) = oneshot::channel();
+        let State { queue, budget, .. } = &mut *state;
+        let offered = queue.offer(ask, ticket, budget, now);
+        // Whoever comes looks whose turn it is, be it refused itself.
+        state.call(now, wall);
+        drop(state);
+        let (place, _foretold) = offered.map_err(|(_, refusal)| Error::Budget(refusal))?;
+        Ok(Waiting {
+            shield: Arc::clone(self),
+            turn,
+            place: Some(place),
+        })
+    }
+}
+
+impl Error {
+    /// The word for it in metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::TooManyForwards => "forwards",
+            Self::Budget(refusal) => refusal.reason.word(),
+            Self::BreakerOpen { .. } => "breaker",
+            Self::KeyRefused { .. } => "key",
+            Self::NotNow => "background",
+            Self::TooManyRetries => "retries",
         }
     }
 }
 
-impl Default for Shield {
-    fn default() -> Self {
-        Self::new()
+impl State {
+    /// Asks for the key and the breaker.
+    fn passes(&mut self, now: Instant) -> Result<Passes, Error> {
+        let key = self.keys.admit(now).map_err(|refused| Error::KeyRefused {
+            retry_after: refused.retry_after,
+        })?;
+        let breaker = self.breaker.admit(now).map_err(|open| Error::BreakerOpen {
+            retry_after: open.retry_after,
+        })?;
+        Ok(Passes { key, breaker })
+    }
+
+    /// Calls whose turn it is, and tells those who will have none.
+    fn call(&mut self, now: Instant, wall: SystemTime) {
+        for (ticket, refusal) in self.queue.expired(&self.budget, now) {
+            // Whoever has left meanwhile needs no answer.
+            let _ = ticket.send(Err(refusal));
+        }
+        while let Some((ask, ticket)) = self.queue.next(&self.budget, now) {
+            let Some(spent) = self.budget.spend(ask.cost, now) else {
+                return; // Not reached: the queue asks the budget first.
+            };
+            if let Err(Ok(spent)) = ticket.send(Ok(spent)) {
+                self.budget.settle(spent, None, now, wall);
+            }
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A place in the queue. Whoever drops it gives it up.
+struct Waiting {
+    shield: Arc<Shield>,
+    turn: oneshot::Receiver<Result<Spent, Refusal>>,
+    /// Taken out when the turn has come.
+    place: Option<Place>,
+}
 
-    #[test]
-    fn forwards_under_way_are_bounded_and_room_comes_back() {
-        let shield = Shield::new();
-        let mut under_way: Vec<_> = (0..MAX_FORWARDS).map(|_| shield.admit()).collect();
-        assert!(under_way.iter().all(Result::is_ok));
-        assert_eq!(shield.admit().err(), Some(Error::TooManyForwards));
-        under_way.pop();
-        assert!(shield.admit().is_ok());
+impl Waiting {
+    /// Waits for the turn.
+    async fn turn(mut self) -> Result<Permit, Error> {
+        loop {
+            let nap = self.shield.nap();
+            tokio::select! {
+                biased;
+                turn = &mut self.turn => return self.permit(turn.ok()),
+                () = tokio::time::sleep(nap) => {
+                    let now = self.shield.clock.now();
+                    self.shield.state.lock().call(now, self.shield.clock.wall());
+                }
+            }
+        }
+    }
+
+    /// Takes the turn if it has come already.
+    fn turn_now(mut self) -> Result<Permit, Error> {
+        let turn = self.turn.try_recv().ok();
+        self.permit(turn)
+    }
+
+    /// Makes a permit of a turn; of none, if it did not come.
+    fn permit(&mut self, turn: Option<Result<Spent, Refusal>>) -> Result<Permit, Error> {
+        let Some(turn) = turn else {
+            return Err(Error::NotNow);
+        };
+        self.place = None;
+        let spent = turn.map_err(Error::Budget)?;
+        let forward = Arc::clone(&self.shield.forwards).try_acquire_owned();
+        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        let mut state = self.shield.state.lock();
+        let passes = state.passes(now);
+        match (forward, passes) {
+            (Ok(forward), Ok(passes)) => Ok(Permit(Held {
+                shield: Arc::clone(&self.shield),
+                spent: Some(spent),
+                credential: Credential::of(passes.key.key()),
+                passes: Some(passes),
+                _forward: forward,
+            })),
+            (forward, passes) => {
+                state.budget.settle(spent, None, now, wall);
+                passes?;
+                forward.map(drop).map_err(|_| Error::TooManyForwards)?;
+                Err(Error::NotNow)
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        let mut state = self.shield.state.lock();
+        state.queue.leave(place);
+        // A turn that came in this very moment was spent all the same.
+        if let Ok(Ok(spent)) = self.turn.try_recv() {
+            state.budget.settle(spent, None, now, wall);
+        }
+    }
+}
+
+impl Shield {
+    /// How long to sleep before looking again whose turn it is.
+    fn nap(&self) -> Duration {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        let wake = state.queue.wake_at(&state.budget, now);
+        let nap = wake.map_or(LONGEST_NAP, |wake| wake.saturating_duration_since(now));
+        nap.clamp(SHORTEST_NAP, LONGEST_NAP)
+    }
+}
+
+impl Credential {
+    fn of(api_key: &ApiKey) -> Self {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
+            .expect("a key is visible ASCII");
+        authorization.set_sensitive(true);
+        Self {
+            authorization,
+            api_key: api_key.clone(),
+        }
+    }
+}
+
+impl Permit {
+    /// What to sign the request with.
+    pub fn credential(&self) -> &Credential {
+        &self.0.credential
+    }
+
+    /// Spends the permit: the request is on its way.
+    pub fn spend(self) -> Sent {
+        Sent(self.0)
+    }
+}
+
+impl Sent {
+    /// What the request was signed with.
+    pub fn credential(&self) -> &Credential {
+        &self.0.credential
+    }
+
+    /// Settles the request with what came back: the signals of an answer, or nothing, and what it
+    /// says of Flameup's health and of the key.
+    pub fn settle(mut self, answer: Option<&Signals>, outcome: Outcome, verdict: Verdict) {
+        let Held {
+            shield,
+            spent,
+            passes,
+            ..
+        } = &mut self.0;
+        let (now, wall) = (shield.clock.now(), shield.clock.wall());
+        let mut state = shield.state.lock();
+        if let Some(spent) = spent.take() {
+            state.budget.settle(spent, answer, now, wall);
+        }
+        if let Some(passes) = passes.take() {
+            state.breaker.report(passes.breaker, outcome, now);
+            state.keys.report(passes.key, verdict, now);
+        }
+        let refused = state.keys.is_refused();
+        state.call(now, wall);
+        shield.key_refused.store(refused, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        let mut state = self.shield.state.lock();
+        // What was sent may have been counted. What was not is so rare that it is not told apart.
+        if let Some(spent) = self.spent.take() {
+            state.budget.settle(spent, None, now, wall);
+        }
     }
 }

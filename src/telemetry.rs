@@ -5,21 +5,26 @@
 //!   appear as keyed hashes; the key is random and lives as long as the process.
 //! - A failure is logged once, where it is handled: here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use http::StatusCode;
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 pub mod histogram;
 pub mod log;
 pub mod metrics;
+mod shield;
 
 use crate::cache::key::CacheKey;
 use crate::config::AccessLog;
 use crate::failure::Failure;
 use crate::gateway::exchange::Ended;
-use crate::gateway::fetch::Purpose;
+use crate::shield::queue::Class;
+use crate::shield::{self as gate, Purpose};
+use crate::workspace::Workspace;
 use metrics::Metrics;
 
 /// Counts and logs.
@@ -28,6 +33,8 @@ pub struct Telemetry {
     metrics: Metrics,
     access_log: AccessLog,
     hash_key: hmac::Key,
+    /// Workspaces whose key somebody else was seen to spend, so that it is said once.
+    shared_keys: Mutex<HashSet<String>>,
 }
 
 /// A forward that has ended.
@@ -35,6 +42,8 @@ pub struct Telemetry {
 pub struct Forwarded<'a> {
     /// Whose key it went out under.
     pub workspace: &'a str,
+    /// Whose share it was charged to.
+    pub client: &'a str,
     /// What it was made for.
     pub purpose: Purpose,
     /// The kind of identifier that was asked for.
@@ -62,6 +71,7 @@ impl Telemetry {
             metrics,
             access_log,
             hash_key,
+            shared_keys: Mutex::default(),
         }
     }
 
@@ -82,7 +92,7 @@ impl Telemetry {
             info!(
                 target: "flameup_gateway::access",
                 { request.id = ended.id.to_str().unwrap_or("-"),
-                client.name = ended.caller.map_or("-", |caller| caller.name()),
+                client.name = ended.caller.map_or("-", |caller| &**caller.name()),
                 workspace.name = ended.caller.map_or("-", |caller| caller.workspace().name()),
                 http.route = ended.route,
                 http.status = ended.status.as_u16(),
@@ -109,6 +119,41 @@ impl Telemetry {
             error = chain(failure),
             "forward failed"
         );
+    }
+
+    /// Counts how long a forward waited for its turn, or that it was refused one.
+    pub fn admitted(
+        &self,
+        workspace: &str,
+        class: Class,
+        waited: Duration,
+        refused: Option<&gate::Error>,
+    ) {
+        self.metrics
+            .shield
+            .admitted(workspace, class, waited, refused);
+    }
+
+    /// Takes over what is believed of a workspace's budget, and says it when somebody else begins
+    /// or ceases to spend the same key.
+    pub fn observe_budget(&self, workspace: &Workspace) {
+        let (budget, waiting) = workspace.shield().snapshot();
+        let name = workspace.name();
+        self.metrics.shield.observe(name, &budget, waiting);
+        let mut shared_keys = self.shared_keys.lock();
+        if budget.foreign_per_window >= 1.0 && shared_keys.insert(name.to_owned()) {
+            let foreign = budget.foreign_per_window.round();
+            warn!(
+                workspace.name = name,
+                budget.foreign = foreign,
+                "somebody else spends the same key"
+            );
+        } else if budget.foreign_per_window < 0.5 && shared_keys.remove(name) {
+            info!(
+                workspace.name = name,
+                "nobody else spends the same key any more"
+            );
+        }
     }
 
     /// Raises the alarm that a key shows people of another workspace than before.

@@ -17,15 +17,14 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 pub mod connect;
 pub mod request;
 pub mod response;
 
 use crate::config;
-use crate::shield::Permit;
-use crate::workspace::Workspace;
+use crate::shield::{Permit, Sent};
 use connect::Connector;
 use request::PersonRequest;
 pub use response::Response;
@@ -131,7 +130,8 @@ impl Upstream {
         self.timeout
     }
 
-    /// Sends one request under `workspace`'s key and takes in the whole answer.
+    /// Sends one request and takes in the whole answer, by `deadline`. What the permit became is
+    /// handed back, to be settled once it is known what the answer is worth.
     ///
     /// `now` is the moment that the answer's age counts from.
     ///
@@ -143,30 +143,49 @@ impl Upstream {
     pub async fn send(
         &self,
         request: &PersonRequest<'_>,
-        workspace: &Workspace,
         permit: Permit,
+        deadline: tokio::time::Instant,
         now: Instant,
-    ) -> Result<Response, Error> {
-        let request = request
-            .build(&self.base, workspace.authorization())
-            .map_err(Error::Build)?;
+    ) -> (Result<Response, Error>, Sent) {
+        let built = request.build(&self.base, &permit.credential().authorization);
+        let sent = permit.spend();
         let answer = async {
+            let request = built.map_err(Error::Build)?;
             let response = self
                 .client
                 .request(request)
                 .await
                 .map_err(Error::of_request)?;
-            Response::collect(response, workspace.api_key(), now).await
+            Response::collect(response, &sent.credential().api_key, now).await
         };
-        let answer = timeout(self.timeout, answer)
+        let answer = timeout_at(deadline, answer)
             .await
-            .map_err(|_| Error::Timeout)?;
-        drop(permit);
-        answer
+            .unwrap_or(Err(Error::Timeout));
+        (answer, sent)
     }
 }
 
 impl Error {
+    /// Whether the same request may be sent once more: nothing of an answer has come, and a new
+    /// connection may do better. A timeout is none of these; the time is over.
+    pub fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::ConnectTimeout
+            | Self::Resolve(_)
+            | Self::Refused(_)
+            | Self::Connect(_)
+            | Self::Closed(_) => true,
+            Self::Build(_)
+            | Self::Certificate(_)
+            | Self::Protocol(_)
+            | Self::Timeout
+            | Self::Body(_)
+            | Self::TooLarge
+            | Self::Encoded
+            | Self::QuotesKey => false,
+        }
+    }
+
     /// Finds out what a failed request failed of. hyper tells only part of it by type; the rest
     /// stands in the chain of causes.
     fn of_request(error: hyper_util::client::legacy::Error) -> Self {

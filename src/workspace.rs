@@ -4,22 +4,21 @@
 //! different people under different keys. A cache key can only be made by a workspace, which is
 //! what keeps their stored responses apart.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use http::HeaderValue;
 use uuid::Uuid;
 
 use crate::cache::key::{CacheKey, Keys};
-use crate::config::{ApiKey, EmailCase};
+use crate::config::EmailCase;
 use crate::person::PersonRef;
+use crate::shield::Shield;
 
 /// One configured workspace.
 #[derive(Debug)]
 pub struct Workspace {
     name: String,
     index: u32,
-    api_key: ApiKey,
-    authorization: HeaderValue,
+    shield: Arc<Shield>,
     email_case: EmailCase,
     /// Flameup's id of this workspace: configured, or else learned from the first body that names
     /// one. Written once; a body that differs later is an alarm, not news.
@@ -45,30 +44,24 @@ pub enum Place {
 }
 
 impl Workspace {
-    /// A workspace that the gateway calls `name` and numbers `index`, no two alike.
+    /// A workspace that the gateway calls `name` and numbers `index`, no two alike, behind the
+    /// shield of its key.
     ///
     /// `id` is Flameup's id of the workspace, where the operator gave it.
-    ///
-    /// # Panics
-    /// Never: a key is made of characters that a header may have.
     pub fn new(
         name: impl Into<String>,
         index: u32,
-        api_key: ApiKey,
+        shield: Arc<Shield>,
         id: Option<&str>,
         email_case: EmailCase,
     ) -> Self {
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
-            .expect("a key is visible ASCII");
-        authorization.set_sensitive(true);
         let id = id
             .map(|id| OnceLock::from(Box::from(id)))
             .unwrap_or_default();
         Self {
             name: name.into(),
             index,
-            api_key,
-            authorization,
+            shield,
             email_case,
             id,
         }
@@ -79,14 +72,9 @@ impl Workspace {
         &self.name
     }
 
-    /// Its key, to recognise it where it must not be.
-    pub fn api_key(&self) -> &ApiKey {
-        &self.api_key
-    }
-
-    /// The `Authorization` that Flameup knows this workspace by.
-    pub fn authorization(&self) -> &HeaderValue {
-        &self.authorization
+    /// What stands before its key.
+    pub fn shield(&self) -> &Arc<Shield> {
+        &self.shield
     }
 
     /// Where answers about `person` may be kept.
@@ -130,8 +118,12 @@ impl Workspace {
 mod tests {
     use proptest::prelude::*;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::Clock;
     use crate::config::{Config, Sources};
+    use crate::shield;
 
     const UUID: &str = "123e4567-e89b-12d3-a456-426614174000";
 
@@ -143,7 +135,14 @@ mod tests {
             .pop_first()
             .expect("the default workspace");
         let (api_key, _) = workspace.api_keys.remove(0);
-        Workspace::new("w", index, api_key, None, email_case)
+        let settings = shield::Settings {
+            requests: 120,
+            window: Duration::from_mins(1),
+            reserve: 0.1,
+            max_wait: Duration::ZERO,
+        };
+        let shield = Shield::new(vec![api_key], settings, Clock::system());
+        Workspace::new("w", index, shield, None, email_case)
     }
 
     fn keys(workspace: &Workspace, segment: &str) -> Keys {

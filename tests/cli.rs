@@ -343,11 +343,16 @@ fn drive(flameup: &Sandbox, address: SocketAddr, private: &Private) {
         FaultKind::Hang,
         echoing,
     ] {
-        flameup.clear_faults();
-        flameup.fault(Fault::new(kind));
         let fresh = format!("{header}Cache-Control: no-cache\r\n");
         for target in &targets[..5] {
+            flameup.clear_faults();
+            flameup.fault(Fault::new(kind.clone()));
             get(address, target, &fresh);
+            flameup.clear_faults();
+            // Most lookups end well, so that none is kept back.
+            for _ in 0..3 {
+                get(address, "/api/v1/people/user_2", &fresh);
+            }
         }
     }
     flameup.clear_faults();
@@ -375,7 +380,8 @@ async fn no_log_line_names_a_person_or_a_secret_however_much_is_logged() {
         "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"off\"\n\
          upstream = {{ base_url = \"{}\", timeout = \"100ms\", connect_timeout = \"100ms\" }}\n\
          telemetry = {{ log_format = \"json\", log_filter = \"trace\", access_log = \"all\" }}\n\
-         clients.billing = {{ workspace = \"default\", token_sha256 = [\"{}\"] }}\n",
+         clients.billing = {{ workspace = \"default\", token_sha256 = [\"{}\"] }}\n\
+         workspaces.default.budget.requests = 1_000_000\n",
         flameup.base_url(),
         token.sha256()
     ));

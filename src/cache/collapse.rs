@@ -5,13 +5,20 @@
 //! it survives the caller that started it; an obligation that is dropped unspent wakes its
 //! followers, so a fetch that vanishes strands nobody.
 //!
+//! A fetch waits for its turn before it is sent. A more urgent caller that joins meanwhile gets an
+//! obligation too and waits in its own class; whichever attempt has its turn first is launched,
+//! and the others find out when they try. So nobody waits longer for a person because somebody
+//! less urgent asked first.
+//!
 //! # Invariants
-//! - At most one flight per key; a flight has one attempt, or two once the first has stalled.
+//! - At most one flight per key, and of its attempts at most one is sent, or two once the first
+//!   has stalled.
 //! - A landing is stored, published, and its flight forgotten in one critical section. It reaches
 //!   exactly those who were waiting at that moment, and of two attempts only the one that is
 //!   published is stored. Who joins later begins a new flight, and looks again at what is stored
 //!   before fetching.
-//! - A failed attempt is published only if no other attempt is still out.
+//! - A failed attempt is published only if no other that was sent is still out; one that never
+//!   had its turn, only if no other may still have its own.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -39,24 +46,32 @@ pub struct Collapse<T> {
 }
 
 type Flights<T> = HashMap<CacheKey, Flight<T>, ahash::RandomState>;
+type Progresses<T> = Arc<watch::Sender<Progress<T>>>;
 
-/// One fetch, or two where the first stalled, and those who wait for it.
+/// One person being fetched, and those who wait.
 #[derive(Debug)]
 struct Flight<T> {
-    landing: Arc<watch::Sender<Option<T>>>,
-    started_at: Instant,
-    attempts: Attempts,
+    progress: Progresses<T>,
+    /// The most urgent that any attempt waits as; the greater, the more urgent.
+    urgency: u8,
+    sent_at: Option<Instant>,
+    /// The attempt that was sent has stalled, and another was let go in its place.
+    replaced: bool,
+    /// Obligations not yet spent.
+    attempts: u8,
+    /// Those of them that were sent.
+    sent: u8,
 }
 
-/// How many fetches of a flight are out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempts {
-    /// The first.
-    First,
-    /// The first, which has stalled, and its replacement.
-    Both,
-    /// One of the two has failed. There is no third.
-    Last,
+/// How far a flight has come.
+#[derive(Clone, Debug)]
+enum Progress<T> {
+    /// It waits for its turn.
+    Waiting,
+    /// It is sent.
+    Sent,
+    /// It has landed.
+    Landed(T),
 }
 
 /// What joining gives.
@@ -85,7 +100,7 @@ pub enum Error {
 }
 
 impl<T: Clone> Collapse<T> {
-    /// Flights that count as stalled `stall_after` their start.
+    /// Flights that count as stalled `stall_after` they were sent.
     pub fn new(stall_after: Duration) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -94,49 +109,47 @@ impl<T: Clone> Collapse<T> {
         })
     }
 
-    /// Joins the flight for `key`, starting it if there is none and replacing it if it stalled.
+    /// Joins the flight for `key`. It is begun if there is none, joined with an attempt of one's
+    /// own if it waits less urgently, and replaced if it has stalled.
     ///
     /// # Errors
     /// When [`MAX_WAITERS`] wait for this key already.
     pub fn join(
         self: &Arc<Self>,
         key: &CacheKey,
+        urgency: u8,
         now: Instant,
     ) -> Result<Joined<T>, TooManyWaiters> {
         let mut flights = self.shard(key).lock();
-        let flight = match flights.entry(key.clone()) {
-            Entry::Vacant(vacant) => {
-                let flight = vacant.insert(Flight::start(now));
-                let obligation = Some(self.obligation(key, flight));
-                return Ok(Joined {
-                    follower: flight.follow(),
-                    obligation,
-                });
+        let (flight, right) = match flights.entry(key.clone()) {
+            Entry::Vacant(vacant) => (vacant.insert(Flight::new(urgency)), Some(Right::First)),
+            Entry::Occupied(occupied) => {
+                let flight = occupied.into_mut();
+                let right = flight.right(urgency, self.stall_after, now);
+                (flight, right)
             }
-            Entry::Occupied(occupied) => occupied.into_mut(),
         };
-        let stalled = now.saturating_duration_since(flight.started_at) >= self.stall_after;
-        let obligation = if stalled && flight.attempts == Attempts::First {
-            flight.attempts = Attempts::Both;
-            Some(self.obligation(key, flight))
-        } else if flight.landing.receiver_count() >= MAX_WAITERS {
+        if right.is_none() && flight.progress.receiver_count() >= MAX_WAITERS {
             return Err(TooManyWaiters);
-        } else {
-            None
+        }
+        let follower = Follower {
+            progress: flight.progress.subscribe(),
         };
+        let obligation = right.map(|right| {
+            flight.attempts += 1;
+            Obligation {
+                collapse: Arc::clone(self),
+                key: key.clone(),
+                progress: Arc::clone(&flight.progress),
+                right,
+                launched: false,
+                spent: false,
+            }
+        });
         Ok(Joined {
-            follower: flight.follow(),
+            follower,
             obligation,
         })
-    }
-
-    fn obligation(self: &Arc<Self>, key: &CacheKey, flight: &Flight<T>) -> Obligation<T> {
-        Obligation {
-            collapse: Arc::clone(self),
-            key: key.clone(),
-            landing: Arc::clone(&flight.landing),
-            spent: false,
-        }
     }
 }
 
@@ -146,47 +159,98 @@ impl<T> Collapse<T> {
         &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)]
     }
 
-    /// Ends an attempt of the flight that `landing` belongs to.
+    /// Whether there is a flight for `key`.
+    pub fn is_under_way(&self, key: &CacheKey) -> bool {
+        self.shard(key).lock().contains_key(key)
+    }
+
+    /// Does something to the flight of an obligation, if it is still under way.
+    fn with_flight<R>(
+        &self,
+        obligation: &Obligation<T>,
+        change: impl FnOnce(&mut Flight<T>) -> R,
+    ) -> Option<R> {
+        let mut flights = self.shard(&obligation.key).lock();
+        let flight = flights.get_mut(&obligation.key)?;
+        // Otherwise another attempt has landed, and a new flight has begun since.
+        Arc::ptr_eq(&flight.progress, &obligation.progress).then(|| change(flight))
+    }
+
+    /// Ends an attempt.
     fn end(
         &self,
-        key: &CacheKey,
-        landing: &Arc<watch::Sender<Option<T>>>,
+        obligation: &Obligation<T>,
         outcome: Option<T>,
         conclusive: bool,
         first: impl FnOnce(&T),
     ) {
-        let mut flights = self.shard(key).lock();
-        let Entry::Occupied(mut flight) = flights.entry(key.clone()) else {
+        let mut flights = self.shard(&obligation.key).lock();
+        let Entry::Occupied(mut flight) = flights.entry(obligation.key.clone()) else {
             return;
         };
-        if !Arc::ptr_eq(&flight.get().landing, landing) {
-            return; // The other attempt has landed, and a new flight has begun since.
+        if !Arc::ptr_eq(&flight.get().progress, &obligation.progress) {
+            return;
         }
-        if flight.get().attempts == Attempts::Both && !conclusive {
-            flight.get_mut().attempts = Attempts::Last;
+        if flight.get_mut().leaves(obligation.launched, conclusive) {
             return;
         }
         if let Some(outcome) = outcome {
             first(&outcome);
-            flight.get().landing.send_replace(Some(outcome));
+            flight
+                .get()
+                .progress
+                .send_replace(Progress::Landed(outcome));
         }
         flight.remove();
     }
 }
 
+/// By what right an attempt may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// If none has been sent.
+    First,
+    /// Although one has been sent, for that one has stalled.
+    Replacement,
+}
+
 impl<T> Flight<T> {
-    fn start(now: Instant) -> Self {
-        let landing = Arc::new(watch::Sender::new(None));
+    fn new(urgency: u8) -> Self {
+        let progress = Arc::new(watch::Sender::new(Progress::Waiting));
         Self {
-            landing,
-            started_at: now,
-            attempts: Attempts::First,
+            progress,
+            urgency,
+            sent_at: None,
+            replaced: false,
+            attempts: 0,
+            sent: 0,
         }
     }
 
-    fn follow(&self) -> Follower<T> {
-        Follower {
-            landing: self.landing.subscribe(),
+    /// Ends an attempt. Says whether that leaves the flight to the others: a failure of what was
+    /// sent is all there is to hear, unless another was sent too; one that never had its turn
+    /// says nothing while another may still have its own.
+    fn leaves(&mut self, launched: bool, conclusive: bool) -> bool {
+        self.attempts -= 1;
+        self.sent -= u8::from(launched);
+        let others = if launched { self.sent } else { self.attempts };
+        !conclusive && others > 0
+    }
+
+    /// Whether a caller that joins now gets an attempt of its own.
+    fn right(&mut self, urgency: u8, stall_after: Duration, now: Instant) -> Option<Right> {
+        match self.sent_at {
+            None if urgency > self.urgency => {
+                self.urgency = urgency;
+                Some(Right::First)
+            }
+            Some(sent_at)
+                if !self.replaced && now.saturating_duration_since(sent_at) >= stall_after =>
+            {
+                self.replaced = true;
+                Some(Right::Replacement)
+            }
+            None | Some(_) => None,
         }
     }
 }
@@ -194,7 +258,7 @@ impl<T> Flight<T> {
 /// Waits for a flight to land.
 #[derive(Debug)]
 pub struct Follower<T> {
-    landing: watch::Receiver<Option<T>>,
+    progress: watch::Receiver<Progress<T>>,
 }
 
 impl<T: Clone> Follower<T> {
@@ -205,13 +269,21 @@ impl<T: Clone> Follower<T> {
     ///
     /// # Cancellation
     /// A follower that is dropped leaves; the flight goes on.
-    pub async fn wait(mut self, patience: Duration) -> Result<T, Error> {
-        let landed = tokio::time::timeout(patience, self.landing.wait_for(Option::is_some)).await;
-        match landed {
+    pub async fn wait(&mut self, patience: Duration) -> Result<T, Error> {
+        let landed = |progress: &Progress<T>| matches!(progress, Progress::Landed(_));
+        match tokio::time::timeout(patience, self.progress.wait_for(landed)).await {
             Err(_) => Err(Error::Deadline),
+            Ok(Ok(progress)) => match &*progress {
+                Progress::Landed(outcome) => Ok(outcome.clone()),
+                Progress::Waiting | Progress::Sent => Err(Error::Abandoned),
+            },
             Ok(Err(_)) => Err(Error::Abandoned),
-            Ok(Ok(outcome)) => outcome.clone().ok_or(Error::Abandoned),
         }
+    }
+
+    /// Whether the fetch still waits for its turn.
+    pub fn is_waiting(&self) -> bool {
+        matches!(*self.progress.borrow(), Progress::Waiting)
     }
 }
 
@@ -220,31 +292,53 @@ impl<T: Clone> Follower<T> {
 pub struct Obligation<T> {
     collapse: Arc<Collapse<T>>,
     key: CacheKey,
-    landing: Arc<watch::Sender<Option<T>>>,
+    progress: Progresses<T>,
+    right: Right,
+    launched: bool,
     spent: bool,
 }
 
 impl<T> Obligation<T> {
+    /// Says that this attempt is about to be sent. `false` if another has been, or the flight has
+    /// landed: then this one must not be.
+    pub fn launch(&mut self, now: Instant) -> bool {
+        let launched = self.collapse.with_flight(self, |flight| {
+            if flight.sent_at.is_some() && self.right == Right::First {
+                return false;
+            }
+            flight.sent_at.get_or_insert(now);
+            flight.sent += 1;
+            flight.progress.send_if_modified(|progress| {
+                let waiting = matches!(progress, Progress::Waiting);
+                if waiting {
+                    *progress = Progress::Sent;
+                }
+                waiting
+            });
+            true
+        });
+        self.launched = launched.unwrap_or(false);
+        self.launched
+    }
+
     /// Lands the flight with `outcome`.
     ///
     /// `first` is done with it before anybody hears of it, and only if it is what they will hear:
     /// a fetch that was replaced, and lands after its replacement, changes nothing any more.
     ///
-    /// An outcome that is not `conclusive`, a failure, is kept to itself while the replacement of
-    /// a stalled fetch, or the stalled one itself, may still bring a better one.
+    /// An outcome that is not `conclusive`, a failure, is kept to itself while another attempt may
+    /// still bring a better one.
     pub fn land(mut self, outcome: T, conclusive: bool, first: impl FnOnce(&T)) {
         self.spent = true;
-        let outcome = Some(outcome);
-        self.collapse
-            .end(&self.key, &self.landing, outcome, conclusive, first);
+        let collapse = Arc::clone(&self.collapse);
+        collapse.end(&self, Some(outcome), conclusive, first);
     }
 }
 
 impl<T> Drop for Obligation<T> {
     fn drop(&mut self) {
         if !self.spent {
-            self.collapse
-                .end(&self.key, &self.landing, None, false, |_| {});
+            self.collapse.end(self, None, false, |_| {});
         }
     }
 }
@@ -254,6 +348,7 @@ mod tests {
     use super::*;
 
     const STALL: Duration = Duration::from_secs(2);
+    const URGENCY: u8 = 1;
     const PATIENCE: Duration = Duration::from_mins(1);
 
     fn flights() -> (Arc<Collapse<u32>>, CacheKey, Instant) {
@@ -269,15 +364,21 @@ mod tests {
         key: &CacheKey,
         now: Instant,
     ) -> (Follower<u32>, Option<Obligation<u32>>) {
-        let joined = collapse.join(key, now).expect("room for one more waiter");
-        (joined.follower, joined.obligation)
+        let joined = collapse
+            .join(key, URGENCY, now)
+            .expect("room for one more waiter");
+        let mut obligation = joined.obligation;
+        if let Some(obligation) = &mut obligation {
+            assert!(obligation.launch(now));
+        }
+        (joined.follower, obligation)
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_obligation_serves_all_who_joined() {
         let (collapse, key, now) = flights();
-        let (leader, obligation) = join(&collapse, &key, now);
-        let (follower, none) = join(&collapse, &key, now);
+        let (mut leader, obligation) = join(&collapse, &key, now);
+        let (mut follower, none) = join(&collapse, &key, now);
         assert!(none.is_none());
         obligation
             .expect("the first to join fetches")
@@ -307,7 +408,7 @@ mod tests {
     async fn a_leader_that_leaves_takes_nobody_with_it() {
         let (collapse, key, now) = flights();
         let (leader, obligation) = join(&collapse, &key, now);
-        let (follower, _) = join(&collapse, &key, now);
+        let (mut follower, _) = join(&collapse, &key, now);
         drop(leader);
         obligation
             .expect("the first to join fetches")
@@ -318,7 +419,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dropped_obligation_wakes_its_followers_and_frees_the_key() {
         let (collapse, key, now) = flights();
-        let (follower, obligation) = join(&collapse, &key, now);
+        let (mut follower, obligation) = join(&collapse, &key, now);
         drop(obligation);
         assert_eq!(follower.wait(PATIENCE).await, Err(Error::Abandoned));
         assert!(join(&collapse, &key, now).1.is_some());
@@ -327,8 +428,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_waiter_has_its_own_deadline() {
         let (collapse, key, now) = flights();
-        let (impatient, obligation) = join(&collapse, &key, now);
-        let (patient, _) = join(&collapse, &key, now);
+        let (mut impatient, obligation) = join(&collapse, &key, now);
+        let (mut patient, _) = join(&collapse, &key, now);
         assert_eq!(
             impatient.wait(Duration::from_millis(5)).await,
             Err(Error::Deadline)
@@ -342,9 +443,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stalled_fetch_is_replaced_once_and_the_first_success_wins() {
         let (collapse, key, now) = flights();
-        let (early, stalled) = join(&collapse, &key, now);
+        let (mut early, stalled) = join(&collapse, &key, now);
         assert!(join(&collapse, &key, now + STALL / 2).1.is_none());
-        let (late, replacement) = join(&collapse, &key, now + STALL);
+        let (mut late, replacement) = join(&collapse, &key, now + STALL);
         assert!(
             join(&collapse, &key, now + STALL * 3).1.is_none(),
             "there is no third"
@@ -354,7 +455,7 @@ mod tests {
             .land(2, true, |_| {});
         assert_eq!(early.wait(PATIENCE).await, Ok(2));
         assert_eq!(late.wait(PATIENCE).await, Ok(2));
-        let (next, obligation) = join(&collapse, &key, now + STALL * 4);
+        let (mut next, obligation) = join(&collapse, &key, now + STALL * 4);
         stalled
             .expect("the first to join fetches")
             .land(1, true, |_| {});
@@ -369,7 +470,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_waits_for_the_other_attempt() {
         let (collapse, key, now) = flights();
-        let (follower, stalled) = join(&collapse, &key, now);
+        let (mut follower, stalled) = join(&collapse, &key, now);
         let (_, replacement) = join(&collapse, &key, now + STALL);
         replacement
             .expect("a stalled fetch is replaced")
@@ -379,7 +480,7 @@ mod tests {
             .land(1, true, |_| {});
         assert_eq!(follower.wait(PATIENCE).await, Ok(1));
 
-        let (follower, stalled) = join(&collapse, &key, now);
+        let (mut follower, stalled) = join(&collapse, &key, now);
         let (_, replacement) = join(&collapse, &key, now + STALL);
         drop(stalled);
         replacement
@@ -398,10 +499,64 @@ mod tests {
         let waiting: Vec<_> = (0..MAX_WAITERS)
             .map(|_| join(&collapse, &key, now))
             .collect();
-        assert_eq!(collapse.join(&key, now).map(|_| ()), Err(TooManyWaiters));
+        assert_eq!(
+            collapse.join(&key, URGENCY, now).map(|_| ()),
+            Err(TooManyWaiters)
+        );
         let other = CacheKey::of_id(0, "u2");
-        assert!(collapse.join(&other, now).is_ok());
+        assert!(collapse.join(&other, URGENCY, now).is_ok());
         drop(waiting);
-        assert!(collapse.join(&key, now).is_ok());
+        assert!(collapse.join(&key, URGENCY, now).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_more_urgent_caller_waits_in_its_own_class_and_one_attempt_is_sent() {
+        let (collapse, key, now) = flights();
+        let mut batch = collapse.join(&key, 0, now).expect("room");
+        let mut waiting = batch.obligation.take().expect("the first to join fetches");
+        let urgent = collapse.join(&key, 2, now).expect("room");
+        let mut overtaking = urgent.obligation.expect("it must not wait as a batch does");
+        assert!(
+            collapse
+                .join(&key, 2, now)
+                .expect("room")
+                .obligation
+                .is_none()
+        );
+        assert!(batch.follower.is_waiting());
+        assert!(overtaking.launch(now));
+        assert!(!batch.follower.is_waiting());
+        assert!(!waiting.launch(now), "another attempt is sent");
+        drop(waiting);
+        overtaking.land(7, true, |_| {});
+        assert_eq!(batch.follower.wait(PATIENCE).await, Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_attempt_leaves_the_flight_to_the_one_that_still_waits() {
+        let (collapse, key, now) = flights();
+        let mut batch = collapse.join(&key, 0, now).expect("room");
+        let mut waiting = batch.obligation.take().expect("the first to join fetches");
+        let urgent = collapse.join(&key, 2, now).expect("room");
+        urgent
+            .obligation
+            .expect("an attempt of its own")
+            .land(429, false, |_| {});
+        assert!(waiting.launch(now));
+        waiting.land(7, true, |_| {});
+        assert_eq!(batch.follower.wait(PATIENCE).await, Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_and_failed_is_heard_at_once_though_another_still_waits() {
+        let (collapse, key, now) = flights();
+        let mut batch = collapse.join(&key, 0, now).expect("room");
+        let mut waiting = batch.obligation.take().expect("the first to join fetches");
+        let urgent = collapse.join(&key, 2, now).expect("room");
+        let mut overtaking = urgent.obligation.expect("an attempt of its own");
+        assert!(overtaking.launch(now));
+        overtaking.land(503, false, |_| {});
+        assert_eq!(batch.follower.wait(PATIENCE).await, Ok(503));
+        assert!(!waiting.launch(now), "there is nobody left to fetch for");
     }
 }

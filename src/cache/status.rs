@@ -40,6 +40,8 @@ pub enum HitDetail {
     Revalidating,
     /// Stale, because Flameup's limit is spent.
     Budget,
+    /// Stale, because Flameup keeps failing and is left alone.
+    Breaker,
     /// Stale, because too many requests were under way to ask.
     Overload,
 }
@@ -92,6 +94,7 @@ impl CacheStatus {
                     None | Some(HitDetail::Negative) => "",
                     Some(HitDetail::Revalidating) => "; detail=revalidating",
                     Some(HitDetail::Budget) => "; detail=budget",
+                    Some(HitDetail::Breaker) => "; detail=breaker",
                     Some(HitDetail::Overload) => "; detail=overload",
                 });
             }
@@ -114,6 +117,27 @@ impl CacheStatus {
             }
         }
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(MEMBER))
+    }
+
+    /// Why what was served is stale, if it is.
+    pub fn stale_cause(self) -> Option<&'static str> {
+        match self {
+            Self::Hit {
+                detail: Some(detail),
+                ..
+            } => match detail {
+                HitDetail::Negative => None,
+                HitDetail::Revalidating => Some("revalidating"),
+                HitDetail::Budget => Some("budget"),
+                HitDetail::Breaker => Some("breaker"),
+                HitDetail::Overload => Some("overload"),
+            },
+            Self::Forward {
+                end: End::StaleOnError,
+                ..
+            } => Some("error"),
+            Self::Hit { detail: None, .. } | Self::Forward { .. } | Self::None { .. } => None,
+        }
     }
 
     /// The outcome, as metrics and logs count it.

@@ -45,6 +45,8 @@ pub struct Ended<'a> {
     pub status: StatusCode,
     /// What the cache did.
     pub cache: CacheStatus,
+    /// Seconds of age of what was served from memory.
+    pub age: Option<u64>,
     /// From the head of the request to the head of the response.
     pub duration: std::time::Duration,
 }
@@ -88,11 +90,11 @@ impl<'g> Exchange<'g> {
     }
 
     /// Closes the record.
-    pub fn end(mut self, status: StatusCode, cache: CacheStatus) {
-        self.record(status, cache);
+    pub fn end(mut self, status: StatusCode, cache: CacheStatus, age: Option<u64>) {
+        self.record(status, cache, age);
     }
 
-    fn record(&mut self, status: StatusCode, cache: CacheStatus) {
+    fn record(&mut self, status: StatusCode, cache: CacheStatus, age: Option<u64>) {
         self.ended = true;
         self.telemetry.answered(&Ended {
             id: &self.id,
@@ -100,6 +102,7 @@ impl<'g> Exchange<'g> {
             route: self.route,
             status,
             cache,
+            age,
             duration: self.clock.now().saturating_duration_since(self.began_at),
         });
     }
@@ -115,6 +118,7 @@ impl Drop for Exchange<'_> {
                 CacheStatus::None {
                     detail: "client-left",
                 },
+                None,
             );
         }
     }

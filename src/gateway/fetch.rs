@@ -15,16 +15,22 @@ use crate::cache::storable::{self, Verified};
 use crate::cache::{Landed, Landing, Storing};
 use crate::failure::Failure;
 use crate::person::PersonRef;
-use crate::shield::signals::wait_after_429;
+use crate::shield::breaker::Outcome;
+use crate::shield::key::Verdict;
+use crate::shield::signals::{Signals, wait_after_429};
+use crate::shield::{self, Claim, Permit, Purpose};
 use crate::telemetry::Forwarded;
-use crate::upstream::Response;
 use crate::upstream::request::PersonRequest;
+use crate::upstream::{self, Response};
 use crate::workspace::{Place, Workspace};
 
 /// What is asked of Flameup, free of the request that caused it.
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) workspace: Arc<Workspace>,
+    pub(super) claim: Claim,
+    /// Whose share it is charged to.
+    pub(super) client: Arc<str>,
     pub(super) person: PersonRef<'static>,
     pub(super) place: Place,
     pub(super) query: Option<String>,
@@ -34,33 +40,9 @@ pub(super) struct Fetch {
     pub(super) purpose: Purpose,
 }
 
-/// What a forward is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Nothing was stored.
-    Miss,
-    /// What is stored no longer does, and a caller waits.
-    Revalidation,
-    /// What is stored is served stale meanwhile.
-    Refresh,
-    /// For one request alone; nothing is stored.
-    Bypass,
-}
-
-impl Purpose {
-    /// The word for it in metrics and logs.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Miss => "miss",
-            Self::Revalidation => "revalidation",
-            Self::Refresh => "refresh",
-            Self::Bypass => "bypass",
-        }
-    }
-}
-
 impl Gateway {
-    /// Fetches in a task of its own, which spends `obligation` whatever happens.
+    /// Fetches in a task of its own, which spends `obligation` whatever happens: waits for its
+    /// turn, and sends if no other attempt has.
     pub(super) fn spawn_fetch(
         self: &Arc<Self>,
         fetch: Fetch,
@@ -68,39 +50,124 @@ impl Gateway {
     ) {
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
-            let landing = gateway.fetch(&fetch).await.map(Arc::new).map_err(Arc::new);
-            gateway.cache.fulfil(obligation, landing);
+            match gateway.turn(&fetch).await {
+                Ok(permit) => gateway.fetch_for(&fetch, permit, obligation).await,
+                Err(refused) => gateway
+                    .cache
+                    .fulfil(obligation, Err(Arc::new(refused.into()))),
+            }
         });
     }
 
-    /// Asks Flameup once.
-    pub(super) async fn fetch(&self, fetch: &Fetch) -> Result<Landed, Failure> {
-        let permit = self.shield.admit()?;
+    /// Fetches in a task of its own, now that there is a permit.
+    pub(super) fn spawn_admitted(
+        self: &Arc<Self>,
+        fetch: Fetch,
+        permit: Permit,
+        obligation: Obligation<Landing<Arc<Failure>>>,
+    ) {
+        let gateway = Arc::clone(self);
+        tokio::spawn(async move { gateway.fetch_for(&fetch, permit, obligation).await });
+    }
+
+    async fn fetch_for(
+        &self,
+        fetch: &Fetch,
+        permit: Permit,
+        mut obligation: Obligation<Landing<Arc<Failure>>>,
+    ) {
+        if obligation.launch(self.clock.now()) {
+            let landing = self
+                .fetch(fetch, permit)
+                .await
+                .map(Arc::new)
+                .map_err(Arc::new);
+            self.cache.fulfil(obligation, landing);
+        }
+        // Otherwise another attempt is under way; permit and obligation go back unused.
+    }
+
+    /// Waits for a turn.
+    pub(super) async fn turn(&self, fetch: &Fetch) -> Result<Permit, shield::Error> {
+        let began = self.clock.now();
+        let permit = fetch.workspace.shield().admit(&fetch.claim).await;
+        let waited = self.clock.now().saturating_duration_since(began);
+        self.telemetry.admitted(
+            fetch.workspace.name(),
+            fetch.claim.class,
+            waited,
+            permit.as_ref().err(),
+        );
+        permit
+    }
+
+    /// Asks Flameup, and once more where that may help.
+    pub(super) async fn fetch(&self, fetch: &Fetch, permit: Permit) -> Result<Landed, Failure> {
+        let deadline = tokio::time::Instant::now() + self.upstream.timeout();
+        let (outcome, again) = self.attempt(fetch, permit, fetch.purpose, deadline).await;
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let claim = Claim {
+            patience: fetch.claim.patience.min(left),
+            ..fetch.claim
+        };
+        let shield = fetch.workspace.shield();
+        let permit = match again {
+            Again::No => return outcome,
+            Again::Retry => shield.admit_again(&claim).await,
+            // The window is marked spent. Waiting in the queue is not a retry: nothing failed.
+            Again::Queue => shield.admit(&claim).await,
+        };
+        match (permit, again) {
+            (Ok(permit), Again::Retry) => {
+                self.attempt(fetch, permit, Purpose::Retry, deadline)
+                    .await
+                    .0
+            }
+            (Ok(permit), _) => self.attempt(fetch, permit, fetch.purpose, deadline).await.0,
+            // Its turn will not come in time; the client is told when.
+            (Err(refused @ shield::Error::Budget(_)), Again::Queue) => Err(refused.into()),
+            (Err(_), _) => outcome,
+        }
+    }
+
+    /// Asks Flameup once. Says also whether asking again may help.
+    async fn attempt(
+        &self,
+        fetch: &Fetch,
+        permit: Permit,
+        purpose: Purpose,
+        deadline: tokio::time::Instant,
+    ) -> (Result<Landed, Failure>, Again) {
         let request = PersonRequest {
             person: &fetch.person,
             query: fetch.query.as_deref(),
             validator: fetch.stored.as_ref().and_then(|entry| entry.validator()),
             request_id: &fetch.request_id,
         };
-        let started = self.clock.now();
-        let sent = self
-            .upstream
-            .send(&request, &fetch.workspace, permit, started)
-            .await;
-        let status = sent.as_ref().ok().map(|response| response.status);
-        let landed = sent
+        let began = self.clock.now();
+        let (answer, sent) = self.upstream.send(&request, permit, deadline, began).await;
+        let signals = answer
+            .as_ref()
+            .ok()
+            .map(|answer| Signals::of(answer.status, &answer.headers));
+        let again = Again::after(&answer);
+        let status = answer.as_ref().ok().map(|response| response.status);
+        let landed = answer
             .map_err(Failure::from)
-            .and_then(|response| self.land(fetch, &response));
+            .and_then(|answer| self.land(fetch, &answer));
+        let verdict = status.map_or(Verdict::Unknown, Verdict::of_status);
+        sent.settle(signals.as_ref(), health(&landed), verdict);
         self.telemetry.forwarded(&Forwarded {
             workspace: fetch.workspace.name(),
-            purpose: fetch.purpose,
+            client: &fetch.client,
+            purpose,
             person_kind: fetch.person.kind(),
             asked: fetch.asked(),
             status,
             failure: landed.as_ref().err(),
-            duration: self.clock.now().saturating_duration_since(started),
+            duration: self.clock.now().saturating_duration_since(began),
         });
-        landed
+        (landed, again)
     }
 
     /// Decides what Flameup's answer is good for, by its status.
@@ -164,6 +231,49 @@ impl Gateway {
             .lifetime_of_person(fetch.asked(), response.requested_at);
         let storing = fetch.storing(storable::confirmation(response, keys));
         Ok(fetch.landed_entry(stored.freshened(response, lifetime), response, storing))
+    }
+}
+
+/// Whether to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    No,
+    /// The connection, or a machine before Flameup, failed.
+    Retry,
+    /// The limit was spent: wait for the next turn.
+    Queue,
+}
+
+impl Again {
+    /// What an answer, or its absence, calls for. Only reads come here, so sending one twice
+    /// changes nothing (RFC 9110 §9.2.2).
+    fn after(answer: &Result<Response, upstream::Error>) -> Self {
+        match answer.as_ref().map(|answer| answer.status) {
+            Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Queue,
+            Ok(
+                StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT,
+            ) => Self::Retry,
+            Err(error) if error.may_be_repeated() => Self::Retry,
+            Ok(_) | Err(_) => Self::No,
+        }
+    }
+}
+
+/// What an outcome says of Flameup's health. 404, 429, 401 and the like are life.
+fn health(landed: &Result<Landed, Failure>) -> Outcome {
+    match landed {
+        Ok(landed) if landed.fwd_status.is_server_error() => Outcome::Failed,
+        Ok(_) | Err(Failure::KeyRefused | Failure::RateLimited { .. }) => Outcome::Alive,
+        // Nothing was sent; or it answers, if not with what was asked for: a merge, or what a client's query made of it.
+        Err(
+            Failure::Upstream(upstream::Error::Build(_))
+            | Failure::NotJson
+            | Failure::UnexpectedStatus(_)
+            | Failure::Unusable(storable::Error::AnotherPerson),
+        ) => Outcome::Abandoned,
+        Err(_) => Outcome::Failed,
     }
 }
 

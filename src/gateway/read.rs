@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::Gateway;
-use super::fetch::{Fetch, Purpose};
+use super::fetch::Fetch;
 use crate::answer::Answer;
 use crate::cache::collapse::{self, Obligation};
 use crate::cache::control::RequestDirectives;
@@ -16,16 +16,23 @@ use crate::cache::status::Reason;
 use crate::cache::{Landed, Landing, Lookup};
 use crate::failure::Failure;
 use crate::person::PersonRef;
+use crate::shield::queue::Class;
+use crate::shield::{Claim, Purpose};
 use crate::workspace::{Place, Workspace};
 
 /// What a waiter allows beyond the upstream's deadline, so that it is told how the fetch ended
 /// rather than that its own time was up.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// How long waiting for a turn keeps back an answer that may be served stale.
+const STALE_PATIENCE: Duration = Duration::from_millis(1500);
+
 /// One read, as the request asks for it.
 #[derive(Debug)]
 pub(super) struct Read<'a> {
     pub(super) workspace: &'a Arc<Workspace>,
+    pub(super) claim: Claim,
+    pub(super) client: &'a Arc<str>,
     pub(super) person: PersonRef<'a>,
     pub(super) place: Place,
     pub(super) query: Option<&'a str>,
@@ -69,13 +76,14 @@ impl Gateway {
             ),
             (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
         };
-        match (lookup, shared) {
+        match (without_credit(&read, lookup), shared) {
             (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
             (Lookup::Stale(entry), shared) => {
-                if !read.directives.only_if_cached {
-                    self.refresh(&read, shared, &entry);
+                if self.refresh(&read, shared, &entry) {
+                    Answer::revalidating(entry, read.now)
+                } else {
+                    Answer::stale_for_want_of_budget(entry, read.now)
                 }
-                Answer::revalidating(entry, read.now)
             }
             (Lookup::Forward { .. }, _) if read.directives.only_if_cached => {
                 Answer::refused(&Failure::OnlyIfCached)
@@ -91,10 +99,13 @@ impl Gateway {
                 let cover = stored.clone().filter(|_| stale_if_error);
                 // An answer that the client wants kept nowhere cannot be shared either.
                 let landed = match shared.filter(|_| !read.directives.no_store) {
-                    Some(shared) => self.read_together(&read, shared, stored).await,
+                    Some(shared) => {
+                        self.read_together(&read, shared, stored, cover.is_some())
+                            .await
+                    }
                     None => self.read_alone(&read).await,
                 };
-                self.or_stale(landed, cover, &read.directives, reason)
+                self.or_stale(landed, cover, &read, reason)
             }
         }
     }
@@ -104,12 +115,15 @@ impl Gateway {
         &self,
         landed: Result<(Arc<Landed>, bool), Arc<Failure>>,
         cover: Option<Arc<Entry>>,
-        directives: &RequestDirectives,
+        read: &Read<'_>,
         reason: Reason,
     ) -> Answer {
         let now = self.clock.now();
-        // Asking took its time, and what is stored grew older meanwhile.
-        let cover = cover.filter(|entry| self.cache.covers(entry, directives, now));
+        // Asking took its time: what is stored grew older meanwhile, and the key may be refused.
+        let cover = cover.filter(|entry| {
+            self.cache.covers(entry, &read.directives, now)
+                && !read.workspace.shield().is_key_refused()
+        });
         match (landed, cover) {
             (Ok((landed, _)), Some(cover)) if landed.fwd_status.is_server_error() => {
                 Answer::stale_on_error(cover, Some(landed.fwd_status), now)
@@ -122,55 +136,72 @@ impl Gateway {
         }
     }
 
-    /// Has Flameup asked in the background, unless that is being done already.
-    fn refresh(self: &Arc<Self>, read: &Read<'_>, shared: Option<Shared<'_>>, stored: &Arc<Entry>) {
-        if let Some(shared) = shared
-            && let Ok(joined) = self.cache.join(shared.flight, read.now)
+    /// Sees that Flameup is asked in the background, if the budget has something left over. Says
+    /// whether it is being asked.
+    fn refresh(
+        self: &Arc<Self>,
+        read: &Read<'_>,
+        shared: Option<Shared<'_>>,
+        stored: &Arc<Entry>,
+    ) -> bool {
+        let Some(shared) = shared.filter(|_| !read.directives.only_if_cached) else {
+            return false;
+        };
+        if self.cache.is_being_fetched(shared.flight) {
+            return true;
+        }
+        let fetch = read.fetch(Purpose::Refresh, Some(Arc::clone(stored)), true);
+        let Ok(permit) = read.workspace.shield().admit_now(&fetch.claim) else {
+            return false;
+        };
+        if let Ok(joined) = self
+            .cache
+            .join(shared.flight, urgency(Class::Refresh), read.now)
             && let Some(obligation) = joined.obligation
         {
-            let stored = Some(Arc::clone(stored));
-            self.spawn_fetch(read.fetch(Purpose::Refresh, stored), obligation);
+            self.spawn_admitted(fetch, permit, obligation);
         }
+        true
     }
 
     /// Reads together with whoever else wants this person now. Says also whether the fetch was
     /// another request's.
+    ///
+    /// Where something stale may be served, it is not kept back for long by waiting for a turn.
     async fn read_together(
         self: &Arc<Self>,
         read: &Read<'_>,
         shared: Shared<'_>,
         stored: Option<Arc<Entry>>,
+        is_covered: bool,
     ) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
-        let deadline = tokio::time::Instant::now() + self.upstream.timeout() + GRACE;
+        let longest = read.claim.patience + self.upstream.timeout() + GRACE;
+        let limits = Limits::new(longest, is_covered, self.cache.stall_after());
         let mut fetched = false;
         loop {
+            let now = self.clock.now();
             let joined = self
                 .cache
-                .join(shared.flight, self.clock.now())
-                .map_err(Failure::from)?;
+                .join(shared.flight, urgency(read.claim.class), now);
+            let mut joined = joined.map_err(Failure::from)?;
             if let Some(obligation) = joined.obligation {
                 fetched |= self.begin(read, shared, stored.clone(), obligation);
             }
-            // Waiting is interrupted to see whether the fetch has stalled, and replace it.
-            let patience = deadline.saturating_duration_since(tokio::time::Instant::now());
-            match joined
-                .follower
-                .wait(patience.min(self.cache.stall_after()))
-                .await
-            {
-                Err(collapse::Error::Deadline) if patience > self.cache.stall_after() => {}
-                Err(error) => return Err(Arc::new(error.into())),
-                Ok(landing) => {
-                    let landed = landing?;
-                    if landed.answers(shared.asked) && self.is_recent(&landed, read) {
-                        return Ok((landed, !fetched));
-                    }
-                    // Whatever lands and does not do, the deadline holds.
-                    if patience.is_zero() {
-                        return Err(Arc::new(collapse::Error::Deadline.into()));
-                    }
+            let patience = limits.patience(joined.follower.is_waiting());
+            match joined.follower.wait(patience).await {
+                Ok(Ok(landed)) if landed.answers(shared.asked) && self.is_recent(&landed, read) => {
+                    return Ok((landed, !fetched));
                 }
+                // Another caller's share was used up. That says nothing of this one's.
+                Ok(Err(failure)) if !fetched && failure.is_of_one_caller() => {}
+                Ok(Err(failure)) => return Err(failure),
+                Err(collapse::Error::Abandoned) => {
+                    return Err(Arc::new(collapse::Error::Abandoned.into()));
+                }
+                // What landed does not do, or the fetch may have stalled and can be replaced.
+                Ok(Ok(_)) | Err(collapse::Error::Deadline) => {}
             }
+            limits.check(joined.follower.is_waiting())?;
         }
     }
 
@@ -196,8 +227,17 @@ impl Gateway {
         } else {
             Purpose::Miss
         };
-        self.spawn_fetch(read.fetch(purpose, stored), obligation);
+        self.spawn_fetch(read.fetch(purpose, stored, self.knows(read)), obligation);
         true
+    }
+
+    /// Whether the person is in memory, however old. Lookups of others are held to a part of their
+    /// caller's share, so that nobody can sweep through invented ids.
+    fn knows(&self, read: &Read<'_>) -> bool {
+        match &read.place {
+            Place::Own(keys) | Place::Unproven { keys, .. } => self.cache.knows(keys),
+            Place::Foreign(_) => false,
+        }
     }
 
     /// Whether an answer that may have been asked for before this request came is recent enough
@@ -214,15 +254,28 @@ impl Gateway {
 
     /// Reads for this request only; nothing is stored.
     async fn read_alone(&self, read: &Read<'_>) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
-        let landed = self.fetch(&read.fetch(Purpose::Bypass, None)).await?;
+        let fetch = read.fetch(Purpose::Bypass, None, self.knows(read));
+        let permit = self.turn(&fetch).await.map_err(Failure::from)?;
+        let landed = self.fetch(&fetch, permit).await?;
         Ok((Arc::new(landed), false))
     }
 }
 
 impl Read<'_> {
-    fn fetch(&self, purpose: Purpose, stored: Option<Arc<Entry>>) -> Fetch {
+    fn fetch(&self, purpose: Purpose, stored: Option<Arc<Entry>>, known: bool) -> Fetch {
+        let class = if purpose == Purpose::Refresh {
+            Class::Refresh
+        } else {
+            self.claim.class
+        };
         Fetch {
             workspace: Arc::clone(self.workspace),
+            claim: Claim {
+                class,
+                known,
+                ..self.claim
+            },
+            client: Arc::clone(self.client),
             person: self.person.clone().into_owned(),
             place: self.place.clone(),
             query: self.query.map(str::to_owned),
@@ -230,5 +283,83 @@ impl Read<'_> {
             request_id: self.request_id.clone(),
             purpose,
         }
+    }
+}
+
+/// While Flameup refuses the key, nothing stale is served: the key may have been taken away on
+/// purpose.
+fn without_credit(read: &Read<'_>, lookup: Lookup) -> Lookup {
+    if !read.workspace.shield().is_key_refused() {
+        return lookup;
+    }
+    match lookup {
+        Lookup::Fresh(entry) => Lookup::Fresh(entry),
+        Lookup::Stale(entry) => Lookup::Forward {
+            reason: Reason::Stale,
+            stored: Some(entry),
+            stale_if_error: false,
+        },
+        Lookup::Forward { reason, stored, .. } => Lookup::Forward {
+            reason,
+            stored,
+            stale_if_error: false,
+        },
+    }
+}
+
+/// Until when a request waits.
+#[derive(Debug)]
+struct Limits {
+    /// Whatever happens.
+    deadline: tokio::time::Instant,
+    /// For the fetch's turn, where something stale may be served instead.
+    turn_by: Option<tokio::time::Instant>,
+    /// Before looking whether the fetch has stalled.
+    look_after: Duration,
+}
+
+impl Limits {
+    fn new(longest: Duration, is_covered: bool, look_after: Duration) -> Self {
+        let now = tokio::time::Instant::now();
+        let turn_by = is_covered.then(|| now + STALE_PATIENCE);
+        Self {
+            deadline: now + longest,
+            turn_by,
+            look_after,
+        }
+    }
+
+    /// How long to wait now; `for_turn` if the fetch still waits for its own.
+    fn patience(&self, for_turn: bool) -> Duration {
+        let until = self
+            .turn_by
+            .filter(|_| for_turn)
+            .unwrap_or(self.deadline)
+            .min(self.deadline);
+        until
+            .saturating_duration_since(tokio::time::Instant::now())
+            .min(self.look_after)
+    }
+
+    /// Ends the waiting if its time is over.
+    fn check(&self, for_turn: bool) -> Result<(), Failure> {
+        let now = tokio::time::Instant::now();
+        if now >= self.deadline {
+            return Err(collapse::Error::Deadline.into());
+        }
+        match self.turn_by {
+            Some(turn_by) if for_turn && now >= turn_by => Err(Failure::LongWait),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How a class ranks among those who want the same person; the greater, the more urgent.
+fn urgency(class: Class) -> u8 {
+    match class {
+        Class::Refresh => 0,
+        Class::Batch => 1,
+        Class::Service => 2,
+        Class::Interactive => 3,
     }
 }

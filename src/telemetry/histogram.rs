@@ -10,33 +10,53 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Upper bounds in seconds, from a hit's microseconds to an upstream's deadline.
-pub const BOUNDS: [f64; 16] = [
+/// Upper bounds of buckets, in seconds.
+pub type Bounds = [f64; 16];
+
+/// For durations, from a hit's microseconds to an upstream's deadline.
+pub const DURATIONS: &Bounds = &[
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
     0.5, 1.0, 2.5, 5.0,
+];
+
+/// For ages of what is served, from a second to days.
+pub const AGES: &Bounds = &[
+    0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0, 3_600.0,
+    86_400.0,
 ];
 
 /// Copies that threads are spread over.
 const SHARDS: usize = 8;
 
 /// Durations by size.
-#[derive(Clone, Debug, Default)]
-pub struct Histogram(Arc<[Shard; SHARDS]>);
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    bounds: &'static Bounds,
+    shards: Arc<[Shard; SHARDS]>,
+}
 
 /// One copy, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
-    buckets: [AtomicU64; BOUNDS.len() + 1],
+    buckets: [AtomicU64; 17],
     sum_ns: AtomicU64,
 }
 
 impl Histogram {
+    /// An empty one.
+    pub fn new(bounds: &'static Bounds) -> Self {
+        Self {
+            bounds,
+            shards: Arc::default(),
+        }
+    }
+
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
-        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
-        let shard = &self.0[own_shard()];
+        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
+        let shard = &self.shards[own_shard()];
         shard.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         shard.sum_ns.fetch_add(ns, Ordering::Relaxed);
@@ -50,19 +70,19 @@ impl TypedMetric for Histogram {
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let total = |bucket: usize| -> u64 {
-            self.0
+            self.shards
                 .iter()
                 .map(|shard| shard.buckets[bucket].load(Ordering::Relaxed))
                 .sum()
         };
-        let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds
             .enumerate()
             .map(|(at, bound)| (bound, total(at)))
             .collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum_ns: u64 = self
-            .0
+            .shards
             .iter()
             .map(|shard| shard.sum_ns.load(Ordering::Relaxed))
             .sum();

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -16,7 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Forwarded;
-use super::histogram::Histogram;
+use super::histogram::{AGES, DURATIONS, Histogram};
+use super::shield::ShieldMetrics;
 use crate::cache::Cache;
 use crate::cache::status::Outcome;
 use crate::gateway::exchange::Ended;
@@ -29,6 +31,9 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     /// The counters of plain hits, by client and route.
     hits: Hits,
+    pub(super) shield: ShieldMetrics,
+    served_ages: Histogram,
+    stale: Family<CauseLabels, Counter>,
     durations: Family<OutcomeLabels, Histogram>,
     /// The members of `durations`, each at its outcome's index.
     duration: [Histogram; Outcome::ALL.len()],
@@ -58,6 +63,11 @@ struct RequestLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
     cache: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -93,8 +103,12 @@ impl Metrics {
     /// Metrics that know `callers`, each with its client and workspace name, beforehand.
     pub fn new<'a>(callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut registry = Registry::with_prefix("flameup_gateway");
-        let durations = Family::<OutcomeLabels, Histogram>::default();
+        let durations: Family<OutcomeLabels, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(DURATIONS));
         let metrics = Self {
+            shield: ShieldMetrics::new(&mut registry),
+            served_ages: Histogram::new(AGES),
+            stale: Family::default(),
             requests: Family::default(),
             hits: HashMap::default(),
             duration: Outcome::ALL.map(|outcome| {
@@ -107,7 +121,7 @@ impl Metrics {
             durations,
             collapsed: Counter::default(),
             upstream_requests: Family::default(),
-            upstream_durations: Family::new_with_constructor(Histogram::default),
+            upstream_durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             foreign_workspaces: Family::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
@@ -131,6 +145,12 @@ impl Metrics {
         if outcome == Outcome::Collapsed {
             self.collapsed.inc();
         }
+        if let Some(age) = ended.age {
+            self.served_ages.observe(Duration::from_secs(age));
+        }
+        if let Some(cause) = ended.cache.stale_cause() {
+            self.stale.get_or_create(&CauseLabels { cause }).inc();
+        }
         if outcome == Outcome::Hit
             && ended.status == http::StatusCode::OK
             && let Some(counter) = ended
@@ -145,7 +165,10 @@ impl Metrics {
                 .caller
                 .map_or("-", |caller| caller.workspace().name())
                 .to_owned(),
-            client: ended.caller.map_or("-", |caller| caller.name()).to_owned(),
+            client: ended
+                .caller
+                .map_or("-", |caller| &**caller.name())
+                .to_owned(),
             route: ended.route,
             status: ended.status.as_u16(),
             cache: outcome.word(),
@@ -173,6 +196,8 @@ impl Metrics {
                 status,
             })
             .inc();
+        self.shield
+            .spent(forward.workspace, forward.client, forward.purpose);
     }
 
     /// Counts an alarm about a key.
@@ -258,6 +283,16 @@ impl Metrics {
             "request_duration_seconds",
             "From the head of a request to the head of its response",
             self.durations.clone(),
+        );
+        registry.register(
+            "served_age_seconds",
+            "Age of what was served from memory",
+            self.served_ages.clone(),
+        );
+        registry.register(
+            "stale",
+            "Stale answers, by what they were served for",
+            self.stale.clone(),
         );
         registry.register(
             "collapsed",

@@ -41,6 +41,7 @@ async fn start() -> Harness {
     let setup = Setup::new()
         .environment("CANARY", KEY)
         .config("workspaces.bird.api_key_env = \"CANARY\"")
+        .config("workspaces.bird.budget.requests = 1_000_000")
         .sandbox(|options| options.api_keys([ApiKey::new(KEY, "ws_bird")]));
     client(setup, "cat", "bird", &[TOKEN]).start().await
 }

@@ -100,16 +100,13 @@ async fn a_fetch_that_nobody_waits_for_any_longer_is_stored() {
 async fn an_error_goes_only_to_those_who_wait_at_that_moment() {
     let harness = Harness::start().await;
     let hold = harness.hold("user_1");
-    harness.flameup.fault(Fault::new(FaultKind::Reset).once());
+    harness.flameup.fault(Fault::new(FaultKind::Html200).once());
     let mut waiting = clients(&harness, 5, "/api/v1/people/user_1").await;
     assert!(hold.arrived(1).await);
     harness.settle().await;
     hold.release();
     for client in &mut waiting {
-        client
-            .answer()
-            .await
-            .assert_own(502, "connection_terminated");
+        client.answer().await.assert_own(502, "http_protocol_error");
     }
     assert_eq!(harness.forwards(), 1);
     let next = harness.get("/api/v1/people/user_1").await;

@@ -28,7 +28,7 @@ async fn an_external_id_that_looks_like_a_uuid_is_not_that_uuid() {
 #[tokio::test]
 async fn a_uuid_of_the_configured_workspace_is_stored_and_answered_from_memory() {
     let setup = Setup::new().config("cache.ttl_jitter = 0.0").config(&format!(
-        "workspaces.w.api_key_env = \"FLAMEUP_API_KEY\"\nworkspaces.w.workspace_id = \"{DEMO_WORKSPACE}\""
+        "workspaces.w.api_key_env = \"FLAMEUP_API_KEY\"\nworkspaces.w.budget.requests = 1_000_000\nworkspaces.w.workspace_id = \"{DEMO_WORKSPACE}\""
     ));
     let harness = setup.start().await;
     let uuid = harness.flameup.people().uuid("user_1").expect("a uuid");

@@ -235,7 +235,9 @@ async fn other_errors_of_flameups_are_relayed_and_never_kept() {
             answer.cache_status(),
             format!("fwd=uri-miss; fwd-status={code}")
         );
-        assert_eq!(harness.forwards(), 2);
+        // A 503 may be a machine's before Flameup, and is asked for once more.
+        let attempts = if code == 503 { 2 } else { 1 };
+        assert_eq!(harness.forwards(), 2 * attempts);
     }
 }
 

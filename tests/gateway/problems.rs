@@ -89,7 +89,7 @@ async fn with_clients() -> (Harness, Token, Token) {
         Token::random().expect("random"),
     );
     let config = format!(
-        "workspaces.w.api_key_env = \"FLAMEUP_API_KEY\"\n\
+        "workspaces.w.api_key_env = \"FLAMEUP_API_KEY\"\nworkspaces.w.budget.requests = 1_000_000\n\
          clients.reader.workspace = \"w\"\nclients.reader.token_sha256 = [\"{}\"]\n\
          clients.lister.workspace = \"w\"\nclients.lister.token_sha256 = [\"{}\"]\n\
          clients.lister.scopes = [\"people:list\"]",

@@ -1,8 +1,10 @@
 //! What the tests share: a gateway before a sandbox, and clients.
 
 pub(crate) mod asking;
+pub(crate) mod budgets;
 pub(crate) mod client;
 pub(crate) mod harness;
+pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod tenants;
 pub(crate) mod wire;

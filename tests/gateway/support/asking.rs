@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use flameup_gateway::sandbox::FaultKind;
+use flameup_gateway::sandbox::{DEMO_KEY, FaultKind};
 use serde_json::{Map, Value};
 
-use super::client::{Response, raw};
+use super::client::{Client, Response, raw};
 use super::harness::{Harness, Setup};
+use super::wire::Wire;
 
 /// How often a test looks for what the gateway does in the background, and the pause in between.
 const LOOKS: u32 = 500;
@@ -35,6 +36,23 @@ impl Harness {
             tokio::time::sleep(PAUSE).await;
         }
         panic!("{target} never got the answer that the test waits for");
+    }
+
+    /// Somebody else asks so often with the key of the default workspace.
+    pub(crate) async fn spend_elsewhere(&self, requests: u32) {
+        let mut other = Client::connect(self.flameup.address()).await;
+        let key = format!("Bearer {DEMO_KEY}");
+        for _ in 0..requests {
+            let target = "/api/v1/people/user_1";
+            other.send("GET", target, &[("authorization", &key)]).await;
+        }
+    }
+
+    /// Asks over a connection of its own, without waiting for the answer.
+    pub(crate) async fn asking(&self, target: &str, headers: &[(&str, &str)]) -> Wire {
+        let mut wire = Wire::connect(self.address()).await;
+        wire.ask_with(target, headers).await;
+        wire
     }
 
     /// Creates a person behind the API's back.

@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     options: Options,
     upstream: Option<String>,
+    /// So much that no test waits for it, unless it is about the budget.
+    budget: &'static str,
 }
 
 impl Setup {
@@ -34,7 +36,14 @@ impl Setup {
             environment: vec![("FLAMEUP_API_KEY".to_owned(), DEMO_KEY.to_owned())],
             options: Options::default().unlimited(),
             upstream: None,
+            budget: "workspaces.default.budget.requests = 1_000_000",
         }
+    }
+
+    /// Leaves the budget at its default.
+    pub(crate) fn budgeted(mut self) -> Self {
+        self.budget = "";
+        self
     }
 
     /// Adds lines to the configuration, keys written out: `cache.ttl = "5s"`.
@@ -62,8 +71,12 @@ impl Setup {
         self
     }
 
-    pub(crate) async fn start(self) -> Harness {
+    pub(crate) async fn start(mut self) -> Harness {
         let (clock, hand) = Clock::manual();
+        if self.config.contains("workspaces.") {
+            // A line about `default` would make it one more workspace.
+            self.budget = "";
+        }
         let options = self.options.clock(clock.clone());
         let flameup = Sandbox::start(options)
             .await
@@ -71,8 +84,8 @@ impl Setup {
         let upstream = self.upstream.unwrap_or_else(|| flameup.base_url());
         let config = format!(
             "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
-             upstream.base_url = \"{upstream}\"\n{}",
-            self.config
+             upstream.base_url = \"{upstream}\"\n{}\n{}",
+            self.budget, self.config
         );
         let loaded = Config::load(&Sources::inline(config, self.environment));
         let config = loaded.expect("the test's configuration is valid").config;
@@ -146,6 +159,11 @@ impl Harness {
     /// Lets time pass for the gateway and the sandbox.
     pub(crate) fn pass(&self, seconds: u64) {
         self.hand.advance(Duration::from_secs(seconds));
+    }
+
+    /// The same, in milliseconds.
+    pub(crate) fn pass_ms(&self, milliseconds: u64) {
+        self.hand.advance(Duration::from_millis(milliseconds));
     }
 
     /// Waits until the gateway has taken in whatever was sent to it before. All of a test runs on one

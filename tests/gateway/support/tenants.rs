@@ -20,6 +20,8 @@ pub(crate) fn workspaces() -> Setup {
         .config("cache.ttl_jitter = 0.0")
         .config("workspaces.one.api_key_env = \"KEY_ONE\"")
         .config("workspaces.two.api_key_env = \"KEY_TWO\"")
+        .config("workspaces.one.budget.requests = 1_000_000")
+        .config("workspaces.two.budget.requests = 1_000_000")
         .sandbox(|options| {
             options.api_keys([
                 ApiKey::new(KEY_ONE, "ws_one"),

@@ -67,8 +67,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// A plain GET.
     pub(crate) async fn ask(&mut self, target: &str) {
-        self.send(format!("GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n"))
-            .await;
+        self.ask_with(target, &[]).await;
+    }
+
+    /// A GET with headers.
+    pub(crate) async fn ask_with(&mut self, target: &str, headers: &[(&str, &str)]) {
+        let mut request = format!("GET {target} HTTP/1.1\r\nHost: gateway\r\n");
+        for (name, value) in headers {
+            request.extend([name, ": ", value, "\r\n"]);
+        }
+        self.send(request + "\r\n").await;
     }
 
     /// Reads one answer, to the end of its body.

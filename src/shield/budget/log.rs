@@ -1,0 +1,298 @@
+//! The log of own requests: the part of the budget that needs no proof of anything.
+//!
+//! Flameup counts a request at some moment between its start and its answer. So a request counts
+//! here from its start until one window after its answer, and one under way always counts.
+//!
+//! # Invariants
+//! If a request starts only while fewer than `limit` count, no interval as long as the window holds
+//! more than `limit` moments of counting. Take any such interval and, of the requests counted in
+//! it, the one that started last. It started before the interval ended, so when it started each of
+//! the others was either under way or answered less than a window ago: all of them counted here.
+//!
+//! That is what a sliding limiter asks, and more than what a fixed one asks, whose windows are some
+//! of those intervals. A bucket of size `limit` that refills over the window is never empty either:
+//! an interval of `k` windows and a part holds at most `(k + 1) * limit`, and the bucket gives its
+//! size and `k * limit` more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Own requests of the last window and those under way.
+#[derive(Debug)]
+pub(super) struct Log {
+    window: Duration,
+    next_id: u64,
+    /// Units started up to a moment, and all before it; one entry a request, in order.
+    started: VecDeque<(Instant, u64)>,
+    /// Units answered (or given up) up to a moment, and all before it.
+    settled: VecDeque<(Instant, u64)>,
+    started_total: u64,
+    settled_total: u64,
+    /// Units that left `settled` because they count no longer.
+    gone: u64,
+    under_way: BTreeMap<u64, (Instant, u32)>,
+    units_under_way: u32,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: u64,
+    pub(super) cost: u32,
+    pub(super) at: Instant,
+    /// Units settled when it started.
+    pub(super) settled_before: u64,
+}
+
+/// How many own units Flameup may count when it counts a given request, that one among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) least: u32,
+    pub(super) most: u32,
+}
+
+impl Log {
+    pub(super) fn new(window: Duration) -> Self {
+        Self {
+            window,
+            next_id: 0,
+            started: VecDeque::new(),
+            settled: VecDeque::new(),
+            started_total: 0,
+            settled_total: 0,
+            gone: 0,
+            under_way: BTreeMap::new(),
+            units_under_way: 0,
+        }
+    }
+
+    pub(super) fn start(&mut self, cost: u32, now: Instant) -> Entry {
+        self.tidy(now);
+        let id = self.next_id;
+        self.next_id += 1;
+        self.started_total += u64::from(cost);
+        self.started.push_back((now, self.started_total));
+        self.under_way.insert(id, (now, cost));
+        self.units_under_way = self.units_under_way.saturating_add(cost);
+        Entry {
+            id,
+            cost,
+            at: now,
+            settled_before: self.settled_total,
+        }
+    }
+
+    /// Closes a request; false if it had been given up before.
+    pub(super) fn settle(&mut self, entry: &Entry, now: Instant) -> bool {
+        let open = self.under_way.remove(&entry.id).is_some();
+        if open {
+            self.close(entry.cost, now);
+        }
+        self.tidy(now);
+        open
+    }
+
+    fn close(&mut self, cost: u32, at: Instant) {
+        let at = self.settled.back().map_or(at, |&(last, _)| last.max(at));
+        self.units_under_way = self.units_under_way.saturating_sub(cost);
+        self.settled_total += u64::from(cost);
+        self.settled.push_back((at, self.settled_total));
+    }
+
+    /// Units that count at `now`.
+    pub(super) fn counting(&self, now: Instant) -> u32 {
+        let gone = now
+            .checked_sub(self.window)
+            .map_or(0, |since| up_to(&self.settled, since, self.gone));
+        units(self.started_total.saturating_sub(gone))
+    }
+
+    /// Units under way, without those given up.
+    pub(super) fn under_way(&self, now: Instant) -> u32 {
+        let entries = self.under_way.values();
+        let given_up: u32 = entries
+            .take_while(|&&(at, _)| now.saturating_duration_since(at) >= self.window * 2)
+            .map(|&(_, cost)| cost)
+            .sum();
+        self.units_under_way.saturating_sub(given_up)
+    }
+
+    /// Units ever started.
+    pub(super) fn started_total(&self) -> u64 {
+        self.started_total
+    }
+
+    /// What Flameup may have counted of us when it counted `entry`, answered at `now`.
+    ///
+    /// To be asked after [`Log::settle`].
+    pub(super) fn own(&self, entry: &Entry, now: Instant) -> Own {
+        let before = |moment: Instant| moment.checked_sub(self.window);
+        let surely_gone =
+            before(entry.at).map_or(0, |since| up_to(&self.settled, since, self.gone));
+        let maybe_gone = before(now).map_or(0, |since| up_to(&self.started, since, 0));
+        let surely_there = entry.settled_before.saturating_add(u64::from(entry.cost));
+        Own {
+            least: units(surely_there.saturating_sub(maybe_gone)),
+            most: units(self.started_total.saturating_sub(surely_gone)),
+        }
+    }
+
+    /// When, by and by, a request may start with `ahead` units before it and `limit` allowed.
+    ///
+    /// An answer is taken to come `delay` after the start.
+    pub(super) fn opening(&self, ahead: u32, limit: u32, delay: Duration, now: Instant) -> Instant {
+        let limit = u64::from(limit.max(1));
+        let rank = self.started_total + u64::from(ahead) + 1;
+        let Some(mut must_go) = rank.checked_sub(limit).filter(|&rank| rank > 0) else {
+            return now;
+        };
+        // Requests not started yet leave as many cycles later as the limit fits between.
+        let cycle = self.window.saturating_add(delay);
+        let mut later = Duration::ZERO;
+        if must_go > self.started_total {
+            let cycles = (must_go - self.started_total).div_ceil(limit);
+            must_go = must_go.saturating_sub(cycles * limit);
+            later = cycle.saturating_mul(u32::try_from(cycles).unwrap_or(u32::MAX));
+        }
+        let leaves = if must_go <= self.gone {
+            now
+        } else if must_go <= self.settled_total {
+            let at = reached(&self.settled, must_go).unwrap_or(now);
+            at + self.window
+        } else {
+            let at = reached(&self.started, must_go).unwrap_or(now);
+            (at + delay).max(now).min(at + self.window * 2) + self.window
+        };
+        let leaves = leaves.max(now);
+        leaves.checked_add(later).unwrap_or(leaves)
+    }
+
+    /// Forgets what counts no longer, and gives up requests of which nothing is heard for two
+    /// windows: they count for a last window, as if answered.
+    fn tidy(&mut self, now: Instant) {
+        while let Some((&id, &(at, cost))) = self.under_way.first_key_value() {
+            if now.saturating_duration_since(at) < self.window * 2 {
+                break;
+            }
+            self.under_way.remove(&id);
+            self.close(cost, at + self.window * 2);
+        }
+        while let Some(&(at, total)) = self.settled.front() {
+            // Two windows more than it counts: requests under way are held against it.
+            if now.saturating_duration_since(at) < self.window * 3 {
+                break;
+            }
+            self.gone = total;
+            self.settled.pop_front();
+        }
+        while self.started.len() > 1
+            && self
+                .started
+                .get(1)
+                .is_some_and(|&(_, total)| total <= self.gone)
+        {
+            self.started.pop_front();
+        }
+    }
+}
+
+/// Units in `entries` up to and including `moment`; `before` if none.
+fn up_to(entries: &VecDeque<(Instant, u64)>, moment: Instant, before: u64) -> u64 {
+    let index = entries.partition_point(|&(at, _)| at <= moment);
+    index
+        .checked_sub(1)
+        .and_then(|index| entries.get(index))
+        .map_or(before, |&(_, total)| total)
+}
+
+/// The moment at which the running total reached `total`.
+fn reached(entries: &VecDeque<(Instant, u64)>, total: u64) -> Option<Instant> {
+    let index = entries.partition_point(|&(_, sum)| sum < total);
+    entries.get(index).map(|&(at, _)| at)
+}
+
+fn units(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_mins(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_request_counts_from_its_start_until_a_window_after_its_answer() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW);
+        let entry = log.start(2, start);
+        assert_eq!(log.counting(start + SECOND * 100), 2);
+        assert!(log.settle(&entry, start + SECOND * 5));
+        assert_eq!(log.counting(start + SECOND * 64), 2);
+        assert_eq!(log.counting(start + SECOND * 65), 0);
+    }
+
+    #[test]
+    fn a_request_of_which_nothing_is_heard_is_given_up() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW);
+        let lost = log.start(1, start);
+        let later = log.start(1, start + WINDOW * 2);
+        assert_eq!(log.under_way(start + WINDOW * 2), 1);
+        assert!(!log.settle(&lost, start + WINDOW * 2 + SECOND));
+        log.settle(&later, start + WINDOW * 2 + SECOND);
+        assert_eq!(log.counting(start + WINDOW * 3), 1);
+        assert_eq!(log.counting(start + WINDOW * 4), 0);
+    }
+
+    #[test]
+    fn room_opens_though_nobody_closes_what_is_given_up() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW);
+        let _lost = log.start(1, start);
+        let opens = start + WINDOW * 3;
+        assert_eq!(log.opening(0, 1, SECOND, start + SECOND * 179), opens);
+        assert_eq!(log.opening(0, 1, SECOND, opens), opens);
+        assert_eq!(log.under_way(opens), 0);
+    }
+
+    #[test]
+    fn what_is_there_is_told_within_the_delay_of_the_answer() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW);
+        let first = log.start(1, start);
+        log.settle(&first, start + SECOND);
+        let second = log.start(1, start + SECOND * 59);
+        log.settle(&second, start + SECOND * 61);
+        let own = log.own(&second, start + SECOND * 61);
+        assert_eq!(own, Own { least: 1, most: 2 });
+    }
+
+    #[test]
+    fn the_opening_follows_what_leaves() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW);
+        let delay = SECOND;
+        assert_eq!(log.opening(0, 2, delay, start), start);
+        let first = log.start(1, start);
+        log.settle(&first, start + SECOND * 2);
+        let now = start + SECOND * 3;
+        let _under_way = log.start(1, now);
+        assert_eq!(log.opening(0, 2, delay, now), start + SECOND * 62);
+        assert_eq!(log.opening(1, 2, delay, now), start + SECOND * 64);
+        assert_eq!(log.opening(2, 2, delay, now), start + SECOND * (62 + 61));
+    }
+
+    #[test]
+    fn the_log_forgets() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW);
+        for second in 0..10_000 {
+            let entry = log.start(1, start + SECOND * second);
+            log.settle(&entry, start + SECOND * second);
+        }
+        assert!(log.started.len() < 200 && log.settled.len() < 200);
+        assert!(log.under_way.is_empty());
+    }
+}

@@ -1,0 +1,177 @@
+//! The rules one by one.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::shield::signals::{Reset, RetryAfter};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const SETTINGS: Settings = Settings {
+    requests: 120,
+    window: MINUTE,
+};
+
+fn start() -> Instant {
+    Instant::now() + SECOND * 1_000_000
+}
+
+fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + SECOND * 1_800_000_000
+}
+
+/// Spends one unit, answered at once.
+fn ask(budget: &mut Budget, signals: &Signals, now: Instant) {
+    let spent = budget.spend(1, now).expect("room");
+    budget.settle(spent, Some(signals), now, wall());
+}
+
+fn over_limit(retry_after: Option<RetryAfter>) -> Signals {
+    Signals {
+        is_429: true,
+        retry_after,
+        ..Signals::default()
+    }
+}
+
+#[test]
+fn before_anything_is_known_ten_go_at_once_and_then_two_a_second() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    for _ in 0..10 {
+        ask(&mut budget, &Signals::default(), now);
+    }
+    let interval = (MINUTE / 120).div_f64(SAFETY);
+    assert!(budget.spend(1, now).is_none());
+    assert_eq!(budget.opening(0, now), now + interval);
+    assert_eq!(budget.opening(4, now), now + interval * 5);
+}
+
+#[test]
+fn a_429_marks_the_window_spent_and_a_single_request_goes_first_after_it() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    let told = over_limit(Some(RetryAfter::After(SECOND * 7)));
+    ask(&mut budget, &told, now);
+    assert_eq!(budget.opening(0, now), now + SECOND * 7);
+    assert!(budget.used(now) >= 1.0);
+    assert_eq!(budget.leftover(0.0, now), 0);
+    let then = now + SECOND * 7;
+    let probe = budget.spend(1, then).expect("the hold is over");
+    assert!(budget.spend(1, then).is_none());
+    budget.settle(probe, Some(&Signals::default()), then, wall());
+    assert!(budget.spend(1, then).is_some());
+}
+
+#[test]
+fn a_429_that_tells_nothing_holds_for_a_window() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    ask(&mut budget, &over_limit(None), now);
+    assert_eq!(budget.opening(0, now), now + MINUTE);
+    assert_eq!(budget.snapshot(now).reset_in, Some(MINUTE));
+}
+
+#[test]
+fn a_probe_that_is_dropped_stops_nothing_for_longer_than_two_windows() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    ask(&mut budget, &over_limit(None), now);
+    let then = now + MINUTE;
+    drop(budget.spend(1, then).expect("the hold is over"));
+    assert!(budget.opening(0, then + MINUTE) > then + MINUTE);
+    assert_eq!(budget.opening(0, then + MINUTE * 2), then + MINUTE * 2);
+}
+
+#[test]
+fn the_limit_is_learned_and_followed() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    let said = |limit| Signals {
+        limit: Some(limit),
+        ..Signals::default()
+    };
+    ask(&mut budget, &said(5), now);
+    assert_eq!(budget.snapshot(now).limit, 5);
+    assert_eq!(budget.leftover(0.0, now), 4);
+    assert_eq!(budget.leftover(0.5, now), 1);
+    for _ in 0..4 {
+        ask(&mut budget, &said(5), now);
+    }
+    assert_eq!(budget.opening(0, now), now + MINUTE);
+    ask(&mut budget, &said(1_000), now + MINUTE);
+    assert!(budget.opening(0, now + MINUTE) <= now + MINUTE + SECOND / 10);
+}
+
+#[test]
+fn a_retry_pays_what_it_costs() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    let spent = budget.spend(2, now).expect("room");
+    budget.settle(spent, None, now, wall());
+    assert_eq!(budget.snapshot(now).remaining, 118);
+    assert!(budget.spend(u32::MAX, now).is_none());
+}
+
+#[test]
+fn absurd_settings_are_brought_into_range() {
+    let now = start();
+    for (requests, window) in [(0, Duration::ZERO), (u32::MAX, Duration::MAX)] {
+        let mut budget = Budget::new(Settings { requests, window }, now);
+        ask(&mut budget, &Signals::default(), now);
+        assert!(budget.opening(500, now) >= now);
+    }
+}
+
+fn signals() -> impl Strategy<Value = Signals> {
+    let near = 1_799_999_000_u64..1_800_001_000;
+    let moment = prop_oneof![0_u64..200, near.clone(), Just(u64::MAX), any::<u64>()];
+    let date = prop_oneof![near, 0_u64..253_402_300_799];
+    let date = date.prop_map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    let remaining = prop_oneof![0_u32..200, any::<u32>()];
+    let retry_after = any::<u64>().prop_map(|wait| RetryAfter::After(Duration::from_secs(wait)));
+    (
+        prop::option::of(1_u32..120),
+        prop::option::of(remaining),
+        prop::option::of(moment.prop_map(Reset)),
+        prop::option::of(retry_after),
+        prop::option::of(date),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(
+            |(limit, remaining, reset, retry_after, date, is_429)| Signals {
+                limit,
+                remaining,
+                reset,
+                retry_after,
+                date,
+                is_429,
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn no_answer_opens_the_gate_wider_than_the_limit_or_shuts_it_for_good(
+        answers in prop::collection::vec((signals(), 0_u64..2_000), 1..400)
+    ) {
+        let mut now = start();
+        let mut budget = Budget::new(SETTINGS, now);
+        let mut sent = Vec::new();
+        for (signals, pause_ms) in answers {
+            now += Duration::from_millis(pause_ms);
+            let opening = budget.opening(0, now);
+            prop_assert!(opening <= now + MINUTE * 2 + SECOND * 3, "{:?}", opening - now);
+            prop_assert!(budget.opening(500, now) >= opening);
+            now = opening;
+            let spent = budget.spend(1, now);
+            prop_assert!(spent.is_some(), "{budget:?}");
+            sent.push(now);
+            budget.settle(spent.expect("just seen"), Some(&signals), now, wall());
+            budget.leftover(0.5, now);
+            prop_assert!((0.0..=1.0).contains(&budget.used(now)));
+            let within = sent.iter().filter(|&&at| now - at < MINUTE).count();
+            prop_assert!(within <= 120 * 2);
+        }
+    }
+}

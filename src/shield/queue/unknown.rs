@@ -1,0 +1,146 @@
+//! How much of its share each caller may spend on people nobody has asked for before.
+//!
+//! A caller's share is the limit times its weight, over the weights of all callers that asked for
+//! anything in the last window. A quarter of it, and at least one unit, may go to unknown ids
+//! with the standing of known ones; any interval as long as the window is held to that. What goes
+//! beyond stands behind everybody known and takes only budget that would lie idle: somebody who
+//! sweeps over invented ids starves nobody, and a gateway that has just started, to which everybody
+//! is unknown, still spends all it has.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::CallerId;
+
+/// Part of its share that a caller may spend on unknown ids.
+const PART: f64 = 0.25;
+
+/// What the callers of the last window asked and spent.
+#[derive(Debug)]
+pub(super) struct Quotas {
+    window: Duration,
+    callers: BTreeMap<CallerId, Caller>,
+    by_age: BTreeSet<(Instant, CallerId)>,
+    weights: u64,
+}
+
+#[derive(Debug)]
+struct Caller {
+    weight: u32,
+    last: Instant,
+    /// Units of unknown requests that wait with the standing of known ones.
+    waiting: u32,
+    /// Those that started, oldest first.
+    started: VecDeque<(Instant, u32)>,
+    /// Their units.
+    spent: u32,
+}
+
+impl Quotas {
+    pub(super) fn new(window: Duration) -> Self {
+        Self {
+            window,
+            callers: BTreeMap::new(),
+            by_age: BTreeSet::new(),
+            weights: 0,
+        }
+    }
+
+    /// Notes that `caller` asks for something.
+    pub(super) fn asked(&mut self, caller: CallerId, weight: u32, now: Instant) {
+        self.forget(now);
+        let entry = self.callers.entry(caller).or_insert(Caller {
+            weight: 0,
+            last: now,
+            waiting: 0,
+            started: VecDeque::new(),
+            spent: 0,
+        });
+        self.weights = self.weights - u64::from(entry.weight) + u64::from(weight);
+        entry.weight = weight;
+        self.by_age.remove(&(entry.last, caller));
+        entry.last = entry.last.max(now);
+        self.by_age.insert((entry.last, caller));
+    }
+
+    /// Whether `caller` may spend `cost` on an unknown id with the standing of a known one.
+    pub(super) fn allows(&mut self, caller: CallerId, cost: u32, limit: u32, now: Instant) -> bool {
+        let all = self.weights.max(1);
+        let Some(entry) = self.callers.get_mut(&caller) else {
+            return false;
+        };
+        while let Some(&(start, cost)) = entry.started.front()
+            && start + self.window <= now
+        {
+            entry.started.pop_front();
+            entry.spent -= cost;
+        }
+        let taken = entry.spent + entry.waiting;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "sums of weights stay far below 2^52"
+        )]
+        let share = f64::from(limit) * f64::from(entry.weight) / all as f64;
+        // The first is always allowed, a retry too, or it could never be made by a small caller.
+        taken == 0 || f64::from(taken + cost) <= share * PART
+    }
+
+    /// Notes that an allowed request waits.
+    pub(super) fn reserve(&mut self, caller: CallerId, cost: u32) {
+        if let Some(entry) = self.callers.get_mut(&caller) {
+            entry.waiting += cost;
+        }
+    }
+
+    /// Notes that an allowed request no longer waits.
+    pub(super) fn release(&mut self, caller: CallerId, cost: u32) {
+        if let Some(entry) = self.callers.get_mut(&caller) {
+            entry.waiting = entry.waiting.saturating_sub(cost);
+        }
+    }
+
+    /// Notes that an allowed request starts.
+    pub(super) fn start(&mut self, caller: CallerId, cost: u32, now: Instant) {
+        self.release(caller, cost);
+        if let Some(entry) = self.callers.get_mut(&caller) {
+            entry.started.push_back((now, cost));
+            entry.spent += cost;
+            self.by_age.remove(&(entry.last, caller));
+            entry.last = entry.last.max(now);
+            self.by_age.insert((entry.last, caller));
+        }
+    }
+
+    /// The greatest weight among those that asked in the last window.
+    pub(super) fn heaviest(&self) -> u32 {
+        let weights = self.callers.values().map(|caller| caller.weight);
+        weights.max().unwrap_or(1)
+    }
+
+    /// The weights of all that asked in the last window.
+    pub(super) fn weights(&self) -> u64 {
+        self.weights
+    }
+
+    /// Forgets callers that asked for nothing for a window; those that wait stay.
+    fn forget(&mut self, now: Instant) {
+        while let Some(&(last, caller)) = self.by_age.first()
+            && last + self.window < now
+        {
+            self.by_age.pop_first();
+            let Some(entry) = self.callers.get(&caller) else {
+                continue;
+            };
+            if entry.waiting > 0 {
+                // It still wants something: looked at again a window from now.
+                self.by_age.insert((now, caller));
+                if let Some(entry) = self.callers.get_mut(&caller) {
+                    entry.last = now;
+                }
+            } else {
+                self.weights -= u64::from(entry.weight);
+                self.callers.remove(&caller);
+            }
+        }
+    }
+}
