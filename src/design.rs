@@ -58,3 +58,29 @@
 //! # Log lines of libraries below warnings never pass
 //! At their finer levels the HTTP libraries log targets and headers, the key among them. No filter
 //! that an operator sets lets them through. Given up: debugging of hyper in production.
+//!
+//! # The budget counts from sending until a window after the answer
+//! A request counts at Flameup at some moment between the two. Counting it for all of that time
+//! keeps below the limit in any window, whatever its kind and however far the clocks are apart, so
+//! nothing has to be known to be safe. What is learned only makes use of more: a window that is
+//! proven fixed is spent to its end. Given up: as much of the limit as the answers take, below one
+//! per cent. Reopened by: a limit that is not a number of requests in a window.
+//!
+//! # Unknown ids wait behind everybody, and are refused only when nothing is left over
+//! A caller may spend a quarter of its share on people that are not in memory. Held strictly, that
+//! would leave three quarters idle whenever a gateway starts, as everybody is unknown then. Beyond
+//! the quarter they wait behind every known person and start only from what is left over. A sweep
+//! over invented ids still cannot keep a known person waiting. Given up: the bound on how much such
+//! a sweep can learn when nobody else asks. Reopened by: callers that are not trusted with that.
+//!
+//! # More urgent callers do not wait for less urgent ones' turns
+//! Concurrent requests for one person are one fetch, and the fetch waits in the class of whoever
+//! came first. An interactive caller that joins a batch job's fetch gets an attempt of its own in
+//! its own class; the first attempt whose turn comes is sent, the others give up theirs. Given up:
+//! a place in the queue for each class. Reopened by: nothing known.
+//!
+//! # A refusal is a promise
+//! A 429 tells each caller a time of its own, one slot later than the last one told, and whoever
+//! comes back at that time goes before those of its class who were told nothing. Otherwise all come
+//! back together and most are refused again. Given up: some bookkeeping, and a slot in eleven that
+//! is promised to nobody. Reopened by: callers that ignore `Retry-After`.

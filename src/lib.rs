@@ -11,7 +11,8 @@
 //!    keys of that person.
 //! 4. [`cache`] looks up what is stored and judges whether it will do. If not, the request joins
 //!    the fetch for this person, or is charged with it.
-//! 5. [`shield`] admits the fetch; without its permit nothing is sent.
+//! 5. [`shield`] admits the fetch when its turn comes: one budget for each Flameup key, spent by
+//!    class and share. Without its permit nothing is sent.
 //! 6. [`upstream`] sends it, in a task of its own, and takes in the answer within bounds. The
 //!    answer must prove whose it is before it is stored or given to anybody.
 //! 7. [`answer`] makes the response, [`problem`] where the gateway answers for itself.
