@@ -73,10 +73,7 @@ impl Running {
     /// When it cannot listen, or could not reach Flameup; see [`Error`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
         let upstream = Upstream::new(&config.upstream)?;
-        let mut listeners = Vec::with_capacity(config.server.listen.len());
-        for address in &config.server.listen {
-            listeners.push(bind(address, "server.listen").await?);
-        }
+        let listeners = bind_all(&config.server.listen, "server.listen").await?;
         let admin_listener = match &config.admin.listen {
             Some(address) => Some(bind(address, "admin.listen").await?),
             None => None,
@@ -171,6 +168,14 @@ async fn bind(address: &ListenAddress, key: &'static str) -> Result<Listener, Er
         key,
         source,
     })
+}
+
+async fn bind_all(addresses: &[ListenAddress], key: &'static str) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        listeners.push(bind(address, key).await?);
+    }
+    Ok(listeners)
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<ListenAddress> {

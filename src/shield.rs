@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - A permit is one request of the budget, spent before it is sent, and settled with what came
-//!   back. One that is dropped unsettled counts as sent and unanswered.
+//!   back. One that is dropped counts as sent and unanswered, whether it was sent or not.
 //! - Waiting costs no task: whoever waits looks for whose turn it is whenever one may have come.
 
 use std::sync::Arc;
@@ -167,7 +167,8 @@ pub enum Error {
     TooManyRetries,
 }
 
-/// The right to send one request to Flameup, spent by sending it.
+/// The right to send one request to Flameup, spent by sending it. One that is dropped unsent has
+/// cost its unit of the budget all the same.
 #[derive(Debug)]
 pub struct Permit(Held);
 

@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! - Sending takes a [`Permit`] by value.
-//! - The deadline is a total, from admission to the last byte of the body: a peer that sends a byte
-//!   a second gains nothing.
+//! - The deadline is a total, from when the turn has come to the last byte of the body, a second
+//!   attempt included: a peer that sends a byte a second gains nothing.
 //! - An answer that quotes the key leaves this module as an error.
 
 use std::io;

@@ -84,7 +84,7 @@ impl Gateway {
                 .map_err(Arc::new);
             self.cache.fulfil(obligation, landing);
         }
-        // Otherwise another attempt is under way; permit and obligation go back unused.
+        // Otherwise another attempt is under way, or has landed. The permit's unit is lost.
     }
 
     /// Waits for a turn.

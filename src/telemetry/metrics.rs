@@ -324,6 +324,10 @@ impl Metrics {
             "Client connections beyond server.limits.connections",
             self.connections_refused.clone(),
         );
+        self.register_cache(registry);
+    }
+
+    fn register_cache(&self, registry: &mut Registry) {
         registry.register(
             "cache_entries",
             "Entries stored",
