@@ -14,24 +14,37 @@
 //! - Storing needs the [`Obligation`] of the fetch that brought the answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use smallvec::SmallVec;
+
+pub mod alias;
+pub mod change;
+pub mod changes;
+pub mod claims;
 pub mod collapse;
 pub mod control;
 pub mod entry;
 pub mod freshness;
 pub mod key;
+pub mod people;
 pub mod status;
 pub mod storable;
 pub mod store;
 
+use changes::{Asked, Changes, Number, Publication, Started};
 use collapse::{Collapse, Joined, Obligation, TooManyWaiters};
 use control::RequestDirectives;
 use entry::{Entry, Lifetime};
 use freshness::{StaleWindows, Verdict};
 use key::{CacheKey, Keys};
+use people::People;
 use status::Reason;
 use store::Store;
+
+use crate::person::body::Identity;
 
 /// Share of the memory that absences may take: the hundredth parts of `max_bytes`.
 const ABSENCES_PERCENT: u64 = 5;
@@ -41,6 +54,8 @@ const ABSENCES_PERCENT: u64 = 5;
 pub struct Settings {
     /// Bytes that people and absences may take together.
     pub max_bytes: u64,
+    /// Whether people are found under names that they were not asked by.
+    pub aliases: bool,
     /// How long a person is fresh.
     pub ttl: Duration,
     /// Largest share of a lifetime that is taken off at random, so that entries stored together do
@@ -100,80 +115,86 @@ pub struct Landed {
     pub entry: Arc<Entry>,
     /// What Flameup's own status was; differs from the entry's after a 304.
     pub fwd_status: http::StatusCode,
-    /// Where it may be stored.
+    /// What it may be stored as.
     pub storing: Storing,
-    /// The exact spelling that Flameup was asked for.
-    pub asked: CacheKey,
+    /// What Flameup was asked for.
+    pub asked: Keys,
+    /// Keeps the changes in mind that came after it was asked for.
+    started: Started,
+    /// The names that it concerns.
+    names: SmallVec<[u64; 4]>,
+    /// When Flameup says that the person changed last.
+    updated_at: Option<Timestamp>,
+    stored: AtomicBool,
 }
 
 impl Landed {
-    /// What another fetch had stored just before this one was to begin.
-    pub fn recalled(entry: Arc<Entry>, asked: CacheKey) -> Self {
-        Self {
-            fwd_status: entry.status(),
-            entry,
-            storing: Storing::Nowhere,
-            asked,
-        }
-    }
-
-    /// Whether this answers a request too that means the same person as `asked`, spelled so.
+    /// Whether this answers a lookup with these `keys` too.
     ///
-    /// A 404 says nothing of another spelling of an e-mail, and neither does a person who was
-    /// found by an external id that looks like one.
-    pub fn answers(&self, asked: &CacheKey) -> bool {
-        let spelled_alike = self.asked == *asked;
-        let exact = self.fwd_status == http::StatusCode::NOT_FOUND || self.entry.is_exact();
-        spelled_alike || !exact
+    /// A person answers whoever means them, but one who was found by an external id that looks
+    /// like an e-mail answers that spelling alone. A 404 says nothing of another spelling, and
+    /// neither does an error that may lie in how it was asked; a failure of Flameup's is everyone's.
+    pub fn answers(&self, keys: &Keys) -> bool {
+        if self.asked.spelled() == keys.spelled() || self.fwd_status.is_server_error() {
+            return true;
+        }
+        let same_normal_form = self.asked.person() == keys.person();
+        let is_person = self.entry.status() == http::StatusCode::OK && !self.entry.is_exact();
+        is_person && (same_normal_form || self.entry.claims().answer(keys))
     }
 
     /// Whether it is stored by the time that those who wait for it hear of it.
     pub fn is_stored(&self) -> bool {
-        matches!(
-            self.storing,
-            Storing::Person { .. } | Storing::Absence { kept: true, .. }
-        )
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    fn to_judge(&self) -> Asked<'_> {
+        Asked {
+            workspace: self.asked.person().workspace(),
+            number: self.started.number(),
+            asked_at: self.entry.freshness().asked_at(),
+            names: &self.names,
+            updated_at: self.updated_at,
+        }
     }
 }
 
-/// Where an answer may be stored.
-#[derive(Debug)]
+/// What an answer may be stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storing {
-    /// A person. Proves that everyone of `proven` exists.
-    Person {
-        /// Where it belongs.
-        keys: Keys,
-        /// Identifiers that the body names; no absence of theirs is believed any longer.
-        proven: Vec<CacheKey>,
-    },
+    /// A person.
+    Person,
     /// A 404. Whoever was stored under this spelling is gone.
     Absence {
-        /// Whose.
-        keys: Keys,
         /// Whether the 404 itself is kept.
         kept: bool,
     },
-    /// Nowhere: it goes to those who wait and is forgotten.
+    /// Nothing: it goes to those who wait and is forgotten.
     Nowhere,
 }
 
 /// What is remembered of people, and the fetches under way for them.
 #[derive(Debug)]
 pub struct Cache<F> {
-    people: Store,
+    people: People,
     absences: Store,
+    changes: Arc<Changes>,
     flights: Arc<Collapse<Landing<F>>>,
     settings: Settings,
     jitter: ahash::RandomState,
 }
 
 impl<F: Clone> Cache<F> {
-    /// An empty cache.
-    pub fn new(settings: Settings) -> Self {
+    /// An empty cache for this many workspaces.
+    pub fn new(settings: Settings, workspaces: usize) -> Self {
         let absences_bytes = settings.max_bytes / 100 * ABSENCES_PERCENT;
         let retention = settings.ttl + settings.windows.longest();
         Self {
-            people: Store::new(settings.max_bytes - absences_bytes, retention),
+            people: People::new(
+                Store::new(settings.max_bytes - absences_bytes, retention),
+                settings.aliases,
+            ),
+            changes: Changes::new(workspaces),
             absences: Store::new(absences_bytes, settings.negative_ttl),
             flights: Collapse::new(settings.stall_after),
             settings,
@@ -239,7 +260,74 @@ impl<F: Clone> Cache<F> {
 
     /// Whether the person is in memory, however old.
     pub fn knows(&self, keys: &Keys) -> bool {
-        self.people.get(keys.person()).is_some()
+        self.people.find(keys).is_some()
+    }
+
+    /// What requests for this person collapse on: the same for all names of a person who is in
+    /// memory.
+    pub fn flight(&self, keys: &Keys) -> CacheKey {
+        let stored_under = self.people.stored_under(keys);
+        stored_under.unwrap_or_else(|| keys.person().clone())
+    }
+
+    /// The number of the last change. What landed after this is judged against it.
+    pub fn last_change(&self) -> Number {
+        self.changes.last()
+    }
+
+    /// Says that a fetch is about to be sent.
+    pub fn fetch_begins(&self) -> Started {
+        self.changes.fetch_begins()
+    }
+
+    /// Whether what landed may show what was before a change that came before `waiter` asked.
+    pub fn is_outdated(&self, landed: &Landed, waiter: Number) -> bool {
+        self.changes.came_between(&landed.to_judge(), waiter)
+    }
+
+    /// What a fetch brought, ready to land.
+    pub fn landed(
+        &self,
+        entry: Entry,
+        fwd_status: http::StatusCode,
+        storing: Storing,
+        asked: Keys,
+        started: Started,
+    ) -> Landed {
+        let entry = entry.asked_after(started.number());
+        let mut names = SmallVec::new();
+        names.push(self.name(asked.person().as_bytes()));
+        names.extend(entry.claims().iter().map(|claim| self.name(claim.key())));
+        let person = || Identity::read(entry.body()).ok()?.updated_at();
+        Landed {
+            updated_at: (storing == Storing::Person).then(person).flatten(),
+            entry: Arc::new(entry),
+            fwd_status,
+            storing,
+            asked,
+            started,
+            names,
+            stored: AtomicBool::new(false),
+        }
+    }
+
+    /// What another fetch had stored just before this one was to begin.
+    pub fn recalled(&self, entry: Arc<Entry>, asked: Keys) -> Landed {
+        Landed {
+            fwd_status: entry.status(),
+            entry,
+            storing: Storing::Nowhere,
+            asked,
+            started: self.fetch_begins(),
+            names: SmallVec::new(),
+            updated_at: None,
+            stored: AtomicBool::new(false),
+        }
+    }
+
+    /// A name, given as a key's bytes, in the form that changes of it are remembered by.
+    fn name(&self, key: &[u8]) -> u64 {
+        self.people.store().aliases().name(key)
     }
 
     /// Joins the fetch for `flight`, or is charged with it.
@@ -263,13 +351,18 @@ impl<F: Clone> Cache<F> {
     /// Stores what a fetch brought, where it may be stored, and wakes those who wait for it.
     ///
     /// A server error lands, but a second attempt under way may still bring something better.
-    pub fn fulfil(&self, obligation: Obligation<Landing<F>>, landing: Landing<F>) {
+    pub fn fulfil(
+        &self,
+        obligation: Obligation<Landing<F>>,
+        landing: Result<Landed, F>,
+        now: Instant,
+    ) {
         let conclusive = landing
             .as_ref()
             .is_ok_and(|landed| !landed.fwd_status.is_server_error());
-        obligation.land(landing, conclusive, |landing| {
+        obligation.land(landing.map(Arc::new), conclusive, |landing| {
             if let Ok(landed) = landing {
-                self.store(landed);
+                self.store(landed, now);
             }
         });
     }
@@ -295,14 +388,17 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Lets go of what has outlived its retention or its room. Called about once a second.
-    pub fn maintain(&self) {
-        self.people.maintain();
+    pub fn maintain(&self, now: Instant) {
+        for written in self.changes.all_due(now) {
+            self.store_written(&written, now);
+        }
+        self.people.store().maintain();
         self.absences.maintain();
     }
 
     /// The store of people.
     pub fn people(&self) -> &Store {
-        &self.people
+        self.people.store()
     }
 
     /// The store of absences.
@@ -313,43 +409,67 @@ impl<F: Clone> Cache<F> {
     /// The stored person, if somebody might still be served it under this spelling. What is dead
     /// is left to the store's own expiry: removing it here could hit its successor.
     fn person(&self, keys: &Keys, now: Instant) -> Option<Arc<Entry>> {
-        self.people.get(keys.person()).filter(|entry| {
-            !entry.freshness().is_dead(&self.settings.windows, now)
-                && (!entry.is_exact() || entry.answers_spelling(keys.spelled(), keys.person()))
-        })
+        let found = self.people.find(keys).or_else(|| {
+            let written = self.changes.due(self.name(keys.person().as_bytes()), now)?;
+            self.store_written(&written, now);
+            self.people.find(keys)
+        });
+        found.filter(|entry| self.stands(keys, entry, now))
+    }
+
+    /// Whether an entry may still be served to somebody: not dead, and not older than a change of
+    /// everybody.
+    fn stands(&self, keys: &Keys, entry: &Entry, now: Instant) -> bool {
+        let workspace = keys.person().workspace();
+        !entry.freshness().is_dead(&self.settings.windows, now)
+            && !self.changes.outdates_everybody(workspace, entry.number())
     }
 
     /// The stored absence, if it is fresh and not outdated by what is stored of the `person`.
     fn absence(&self, keys: &Keys, person: Option<&Entry>, now: Instant) -> Option<Arc<Entry>> {
-        self.absences.get(keys.spelled()).filter(|absence| {
-            let asked_later = |person: &Entry| absence.freshness().began_after(person.freshness());
-            absence.freshness().is_fresh(now) && person.is_none_or(asked_later)
-        })
+        self.absences
+            .get(keys.spelled().as_bytes())
+            .filter(|absence| {
+                let asked_later = |person: &Entry| absence.began_after(person);
+                absence.freshness().is_fresh(now)
+                    && self.stands(keys, absence, now)
+                    && person.is_none_or(asked_later)
+            })
     }
 
-    fn store(&self, landed: &Landed) {
-        match &landed.storing {
-            Storing::Person { keys, proven } => {
-                self.people.insert(keys.person(), Arc::clone(&landed.entry));
-                self.absences.remove(keys.spelled());
-                for key in proven {
-                    self.absences.remove(key);
-                }
-            }
-            Storing::Absence { keys, kept } => {
-                if *kept {
-                    self.absences
-                        .insert(keys.spelled(), Arc::clone(&landed.entry));
-                }
-                // The person is gone if Flameup was asked in the spelling that once found them.
-                let gone =
-                    |entry: &Arc<Entry>| entry.answers_spelling(keys.spelled(), keys.person());
-                if self.people.get(keys.person()).as_ref().is_some_and(gone) {
-                    self.people.remove(keys.person());
-                }
-            }
-            Storing::Nowhere => {}
+    /// Stores what landed, unless something says that it is not the last word.
+    fn store(&self, landed: &Landed, now: Instant) {
+        if landed.storing == Storing::Nowhere {
+            return;
         }
+        let publication = self
+            .changes
+            .publish(landed.to_judge(), now, || match landed.storing {
+                Storing::Person => self.put_person(&landed.asked, &landed.entry),
+                Storing::Absence { kept } => self.put_absence(landed, kept),
+                Storing::Nowhere => false,
+            });
+        let stored = publication == Publication::Stored;
+        landed.stored.store(stored, Ordering::Relaxed);
+    }
+
+    /// Stores a person. Nobody who is called like them is absent any longer.
+    fn put_person(&self, asked: &Keys, entry: &Arc<Entry>) -> bool {
+        let stored = self.people.put(asked, entry);
+        self.absences.remove(asked.spelled().as_bytes());
+        for claim in entry.claims().iter() {
+            self.absences.remove(claim.key());
+        }
+        stored
+    }
+
+    fn put_absence(&self, landed: &Landed, kept: bool) -> bool {
+        if kept {
+            let spelled = landed.asked.spelled().as_bytes();
+            self.absences.insert(spelled, Arc::clone(&landed.entry));
+        }
+        self.people.forget_spelling(&landed.asked);
+        kept
     }
 
     fn jittered(&self, ttl: Duration, key: &CacheKey, now: Instant) -> Lifetime {

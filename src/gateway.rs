@@ -69,13 +69,13 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            workspaces,
             callers,
-            cache: Cache::new(settings),
+            cache: Cache::new(settings, workspaces.len()),
             upstream,
             bounds,
             clock,
             telemetry,
+            workspaces,
         })
     }
 
@@ -147,7 +147,7 @@ impl Gateway {
 
     /// Lets go of what the cache need not keep any longer. Called about once a second.
     pub fn maintain(&self) {
-        self.cache.maintain();
+        self.cache.maintain(self.clock.now());
         self.telemetry.metrics().observe_cache(&self.cache);
         for workspace in &self.workspaces {
             self.telemetry.observe_budget(workspace);

@@ -19,6 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use uuid::Uuid;
 
 pub mod body;
+pub mod change;
 
 /// Longest accepted identifier, in decoded bytes. Flameup's longest is 255 characters
 /// (post-people), at most 1,020 bytes; real ones are far shorter, and the target stays below the
@@ -177,7 +178,7 @@ impl<'a> Identifier<'a> {
 }
 
 /// Whether `text` has one `@` with something on both sides of it.
-fn is_email(text: &str) -> bool {
+pub(crate) fn is_email(text: &str) -> bool {
     text.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty() && !domain.is_empty() && !domain.contains('@')
     })

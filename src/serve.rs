@@ -189,6 +189,7 @@ fn settings(config: &Config) -> Settings {
     let cache = &config.cache;
     Settings {
         max_bytes: cache.max_bytes.as_u64(),
+        aliases: cache.aliases,
         ttl: cache.ttl,
         ttl_jitter: cache.ttl_jitter,
         windows: StaleWindows {

@@ -6,11 +6,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use uuid::Uuid;
-
+use crate::cache::claims::Claims;
 use crate::cache::key::{CacheKey, Keys};
 use crate::config::EmailCase;
-use crate::person::PersonRef;
+use crate::person::body::Identity;
+use crate::person::change::Name;
+use crate::person::{PersonRef, is_email};
 use crate::shield::Shield;
 
 /// One configured workspace.
@@ -81,7 +82,7 @@ impl Workspace {
     pub fn place(&self, person: &PersonRef<'_>) -> Place {
         match person {
             PersonRef::Id(id) => {
-                let folds = id.is_email() && self.email_case == EmailCase::Insensitive;
+                let folds = id.is_email() && self.folds_emails();
                 Place::Own(Keys::of_id(self.index, id.as_str(), folds))
             }
             PersonRef::Uuid { workspace_id, uuid } => {
@@ -98,14 +99,30 @@ impl Workspace {
         }
     }
 
-    /// The key of an identifier exactly as a body spells it.
-    pub fn key_of(&self, id: &str) -> CacheKey {
-        CacheKey::of_id(self.index, id)
+    /// What a name is remembered by, as it is spelled.
+    pub fn key_of_name(&self, name: &Name) -> CacheKey {
+        match name {
+            Name::Uuid(uuid) => CacheKey::of_uuid(self.index, uuid),
+            Name::Id(id) => {
+                let trimmed = id.trim_matches(' ');
+                let id = if is_email(trimmed) { trimmed } else { id };
+                CacheKey::of_id(self.index, id)
+            }
+        }
     }
 
-    /// The key of a UUID that a body names.
-    pub fn key_of_uuid(&self, uuid: &Uuid) -> CacheKey {
-        CacheKey::of_uuid(self.index, uuid)
+    /// What a body of this workspace says its person is called.
+    pub fn claims(&self, identity: &Identity<'_>) -> Claims {
+        Claims::of(identity, self.index, self.folds_emails())
+    }
+
+    fn folds_emails(&self) -> bool {
+        self.email_case == EmailCase::Insensitive
+    }
+
+    /// The number that its keys begin with.
+    pub fn number(&self) -> u32 {
+        self.index
     }
 
     /// Whether a body that names `workspace_id` is this workspace's; the first one teaches it.

@@ -72,6 +72,8 @@ enum Progress<T> {
     Sent,
     /// It has landed.
     Landed(T),
+    /// It was called off.
+    Cancelled,
 }
 
 /// What joining gives.
@@ -162,6 +164,23 @@ impl<T> Collapse<T> {
     /// Whether there is a flight for `key`.
     pub fn is_under_way(&self, key: &CacheKey) -> bool {
         self.shard(key).lock().contains_key(key)
+    }
+
+    /// Calls off the flights whose key is `meant`: those who wait hear that they were abandoned,
+    /// and nothing that they bring is stored. Says how many there were.
+    pub fn cancel(&self, meant: impl Fn(&CacheKey) -> bool) -> usize {
+        let mut cancelled = 0;
+        for shard in &self.shards {
+            shard.lock().retain(|key, flight| {
+                let cancels = meant(key);
+                if cancels {
+                    flight.progress.send_replace(Progress::Cancelled);
+                    cancelled += 1;
+                }
+                !cancels
+            });
+        }
+        cancelled
     }
 
     /// Does something to the flight of an obligation, if it is still under way.
@@ -270,12 +289,13 @@ impl<T: Clone> Follower<T> {
     /// # Cancellation
     /// A follower that is dropped leaves; the flight goes on.
     pub async fn wait(&mut self, patience: Duration) -> Result<T, Error> {
-        let landed = |progress: &Progress<T>| matches!(progress, Progress::Landed(_));
+        let landed =
+            |progress: &Progress<T>| matches!(progress, Progress::Landed(_) | Progress::Cancelled);
         match tokio::time::timeout(patience, self.progress.wait_for(landed)).await {
             Err(_) => Err(Error::Deadline),
             Ok(Ok(progress)) => match &*progress {
                 Progress::Landed(outcome) => Ok(outcome.clone()),
-                Progress::Waiting | Progress::Sent => Err(Error::Abandoned),
+                Progress::Waiting | Progress::Sent | Progress::Cancelled => Err(Error::Abandoned),
             },
             Ok(Err(_)) => Err(Error::Abandoned),
         }
@@ -319,6 +339,20 @@ impl<T> Obligation<T> {
         });
         self.launched = launched.unwrap_or(false);
         self.launched
+    }
+
+    /// Resolves when the flight is called off, and otherwise never.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<T>
+    where
+        T: Send + Sync + 'static,
+    {
+        let mut progress = self.progress.subscribe();
+        async move {
+            let called_off = |progress: &Progress<T>| matches!(progress, Progress::Cancelled);
+            if progress.wait_for(called_off).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Lands the flight with `outcome`.

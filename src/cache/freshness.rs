@@ -77,6 +77,20 @@ impl Freshness {
             .saturating_add(now.saturating_duration_since(self.asked_at))
     }
 
+    /// The same, but stale from `now` on.
+    #[must_use]
+    pub fn expired(self, now: Instant) -> Self {
+        Self {
+            lifetime: self.lifetime.min(self.current_age(now)),
+            ..self
+        }
+    }
+
+    /// When the response was asked for.
+    pub fn asked_at(&self) -> Instant {
+        self.asked_at
+    }
+
     /// Whether the response was asked for later than another.
     pub fn began_after(&self, other: &Self) -> bool {
         self.asked_at > other.asked_at

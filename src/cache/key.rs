@@ -5,6 +5,8 @@
 //! has a fixed width and the kinds are told apart by their byte, so no two lookups of different
 //! people or workspaces can spell the same key.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 use uuid::Uuid;
 
@@ -13,6 +15,7 @@ const KIND_AT: usize = size_of::<u32>();
 const ID: u8 = b'i';
 const UUID: u8 = b'u';
 const UNPROVEN: u8 = b'w';
+const OPAQUE: u8 = b'o';
 
 /// Finds a stored response. Only a [`Workspace`](crate::workspace::Workspace) makes one.
 ///
@@ -38,6 +41,28 @@ impl CacheKey {
         key
     }
 
+    /// Stands for a person whose `id` is no UUID. No lookup has such a key.
+    pub(crate) fn of_opaque(workspace: u32, id: &str) -> Self {
+        Self::new(workspace, OPAQUE, id.as_bytes())
+    }
+
+    /// The key that was stored as `bytes`.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(SmallVec::from_slice(bytes))
+    }
+
+    /// The number of its workspace.
+    pub(crate) fn workspace(&self) -> u32 {
+        workspace_of(&self.0)
+    }
+
+    /// Whether two keys name one person beyond doubt: they differ at most in the case of an
+    /// e-mail, or are of one UUID, proven or not.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        let uuid = uuid_of(&self.0).filter(|_| self.workspace() == other.workspace());
+        folded(&self.0) == folded(&other.0) || uuid.is_some() && uuid == uuid_of(&other.0)
+    }
+
     /// The same key with the ASCII letters of its identifier folded.
     pub(crate) fn to_ascii_lowercase(&self) -> Self {
         let mut key = self.clone();
@@ -57,6 +82,46 @@ impl CacheKey {
         key.extend_from_slice(identifier);
         Self(key)
     }
+}
+
+/// The number of the workspace that a key, given as its bytes, belongs to.
+pub(super) fn workspace_of(key: &[u8]) -> u32 {
+    key.first_chunk()
+        .map_or(u32::MAX, |number| u32::from_be_bytes(*number))
+}
+
+/// Whether two keys, given as their bytes, differ at most in the ASCII case of an identifier. The
+/// number before it is compared as it is: 65 and 97 are two workspaces.
+pub(super) fn eq_folded(one: &[u8], other: &[u8]) -> bool {
+    match (
+        one.split_at_checked(KIND_AT),
+        other.split_at_checked(KIND_AT),
+    ) {
+        (Some((one_number, one)), Some((other_number, other))) => {
+            one_number == other_number && one.eq_ignore_ascii_case(other)
+        }
+        _ => one == other,
+    }
+}
+
+/// A key, given as its bytes, in the form that all spellings of an e-mail share.
+pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
+    let may_fold = key.get(KIND_AT) == Some(&ID) && key[KIND_AT..].contains(&b'@');
+    if !may_fold || !key[KIND_AT..].iter().any(u8::is_ascii_uppercase) {
+        return Cow::Borrowed(key);
+    }
+    let mut folded = key.to_vec();
+    folded[KIND_AT..].make_ascii_lowercase();
+    Cow::Owned(folded)
+}
+
+/// The UUID that a key, given as its bytes, is about: proven or not, as what requests collapse on.
+pub(super) fn uuid_of(key: &[u8]) -> Option<Uuid> {
+    let (kind, rest) = key.get(KIND_AT..)?.split_first()?;
+    let uuid = rest
+        .first_chunk()
+        .filter(|_| [UUID, UNPROVEN].contains(kind))?;
+    Some(Uuid::from_bytes(*uuid))
 }
 
 impl std::fmt::Debug for CacheKey {
@@ -95,6 +160,14 @@ impl Keys {
     pub(crate) fn of_uuid(workspace: u32, uuid: &Uuid) -> Self {
         Self {
             person: CacheKey::of_uuid(workspace, uuid),
+            spelled: None,
+        }
+    }
+
+    /// The keys of whatever is stored under `key`, given as its bytes.
+    pub(super) fn stored_under(key: &[u8]) -> Self {
+        Self {
+            person: CacheKey::from_bytes(key),
             spelled: None,
         }
     }

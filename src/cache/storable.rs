@@ -6,8 +6,8 @@
 use http::StatusCode;
 
 use super::Storing;
+use super::claims::Claims;
 use super::entry::forbids_storing;
-use super::key::{CacheKey, Keys};
 use crate::person::PersonRef;
 use crate::person::body::{self, Identity};
 use crate::upstream::Response;
@@ -24,11 +24,13 @@ pub enum Error {
     AnotherPerson,
 }
 
-/// A verified 200, and where it may be stored.
+/// A verified 200, and whether it may be stored.
 #[derive(Debug)]
 pub struct Verified {
-    /// Where.
+    /// Whether.
     pub storing: Storing,
+    /// What it says its person is called.
+    pub claims: Claims,
     /// It answers the spelling that was asked for and no other.
     pub exact: bool,
     /// The body names another workspace than this key has shown before: an alarm.
@@ -54,18 +56,17 @@ pub fn verify(
         || identity
             .workspace_id()
             .is_none_or(|id| workspace.recognises(id));
-    let keys = keys_if_own(place, person, &identity).filter(|_| recognised);
-    let storing = match keys {
-        Some(keys) if !forbids_storing(&response.headers) => Storing::Person {
-            keys,
-            proven: proven(&identity, workspace),
-        },
-        _ => Storing::Nowhere,
-    };
+    let storable =
+        recognised && is_own(place, person, &identity) && !forbids_storing(&response.headers);
     // Found by an external id that looks like an e-mail: its case is the customer's own.
     let exact = matches!(person, PersonRef::Id(asked) if !identity.has_email(asked));
     Ok(Verified {
-        storing,
+        storing: if storable {
+            Storing::Person
+        } else {
+            Storing::Nowhere
+        },
+        claims: workspace.claims(&identity),
         exact,
         foreign_workspace: !recognised,
     })
@@ -79,9 +80,8 @@ pub fn absence(response: &Response, place: &Place, keeps: bool) -> Storing {
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&response.body).is_ok()
     };
     match place {
-        Place::Own(keys) if response.status == StatusCode::NOT_FOUND && is_envelope() => {
+        Place::Own(_) if response.status == StatusCode::NOT_FOUND && is_envelope() => {
             Storing::Absence {
-                keys: keys.clone(),
                 kept: keeps && !forbids_storing(&response.headers),
             }
         }
@@ -89,36 +89,23 @@ pub fn absence(response: &Response, place: &Place, keeps: bool) -> Storing {
     }
 }
 
-/// Where what a 304 has confirmed may be stored again: its headers replace those of the stored
+/// Whether what a 304 has confirmed may be stored again: its headers replace those of the stored
 /// response (RFC 9111 §3.2), so they may rule it out.
-pub fn confirmation(response: &Response, keys: &Keys) -> Storing {
+pub fn confirmation(response: &Response) -> Storing {
     if forbids_storing(&response.headers) {
-        return Storing::Nowhere;
-    }
-    Storing::Person {
-        keys: keys.clone(),
-        proven: Vec::new(),
+        Storing::Nowhere
+    } else {
+        Storing::Person
     }
 }
 
-/// The keys of a person that belongs to this workspace, proven by the path or by the body.
-fn keys_if_own(place: &Place, person: &PersonRef<'_>, identity: &Identity<'_>) -> Option<Keys> {
+/// Whether a person belongs to this workspace, proven by the path or by the body.
+fn is_own(place: &Place, person: &PersonRef<'_>, identity: &Identity<'_>) -> bool {
     match (place, person) {
-        (Place::Own(keys), _) => Some(keys.clone()),
-        (Place::Unproven { keys, .. }, PersonRef::Uuid { workspace_id, .. }) => {
-            (identity.workspace_id() == Some(workspace_id.as_ref())).then(|| keys.clone())
+        (Place::Own(_), _) => true,
+        (Place::Unproven { .. }, PersonRef::Uuid { workspace_id, .. }) => {
+            identity.workspace_id() == Some(workspace_id.as_ref())
         }
-        (Place::Unproven { .. } | Place::Foreign(_), _) => None,
+        (Place::Unproven { .. } | Place::Foreign(_), _) => false,
     }
-}
-
-/// Everything that this body proves to name somebody, exactly as it spells it.
-fn proven(identity: &Identity<'_>, workspace: &Workspace) -> Vec<CacheKey> {
-    let uuid = identity.uuid().map(|uuid| workspace.key_of_uuid(&uuid));
-    [identity.external_id(), identity.email()]
-        .into_iter()
-        .flatten()
-        .map(|id| workspace.key_of(id))
-        .chain(uuid)
-        .collect()
 }

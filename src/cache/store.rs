@@ -10,13 +10,15 @@ use std::time::Duration;
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
+use super::alias::Aliases;
 use super::entry::Entry;
-use super::key::CacheKey;
+use super::key::workspace_of;
 
-/// Entries by key, within a bound of bytes.
+/// Entries by key, within a bound of bytes, and the names that they claim.
 #[derive(Debug)]
 pub struct Store {
     entries: Cache<Arc<[u8]>, Arc<Entry>, ahash::RandomState>,
+    aliases: Arc<Aliases>,
     evictions: Arc<Evictions>,
 }
 
@@ -34,28 +36,50 @@ impl Store {
     pub fn new(max_bytes: u64, retention: Duration) -> Self {
         let evictions = Arc::new(Evictions::default());
         let counters = Arc::clone(&evictions);
+        let aliases = Arc::new(Aliases::default());
+        let pointers = Arc::clone(&aliases);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|key: &Arc<[u8]>, entry: &Arc<Entry>| entry.weight(key))
             .time_to_live(retention)
-            .eviction_listener(move |_, _, cause| counters.count(cause))
+            .eviction_listener(move |key: Arc<Arc<[u8]>>, entry, cause| {
+                pointers.remove(&key, &entry);
+                counters.count(cause);
+            })
             .build_with_hasher(ahash::RandomState::new());
-        Self { entries, evictions }
+        Self {
+            entries,
+            aliases,
+            evictions,
+        }
     }
 
-    /// The entry under `key`, whatever its age.
-    pub fn get(&self, key: &CacheKey) -> Option<Arc<Entry>> {
-        self.entries.get(key.as_bytes())
+    /// The entry under `key`, given as its bytes, whatever its age.
+    pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.entries.get(key)
     }
 
     /// Stores `entry`, replacing what was there.
-    pub fn insert(&self, key: &CacheKey, entry: Arc<Entry>) {
-        self.entries.insert(Arc::from(key.as_bytes()), entry);
+    pub fn insert(&self, key: &[u8], entry: Arc<Entry>) {
+        let key: Arc<[u8]> = Arc::from(key);
+        self.aliases.add(&key, &entry);
+        self.entries.insert(key, entry);
     }
 
-    /// Removes what is under `key`.
-    pub fn remove(&self, key: &CacheKey) {
-        self.entries.invalidate(key.as_bytes());
+    /// Removes and returns what is under `key`, given as its bytes.
+    pub fn remove(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.entries.remove(key)
+    }
+
+    /// Which entries claim which names.
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
+    /// The keys of whatever is stored for a workspace. Takes as long as the store is large.
+    pub fn keys_of(&self, workspace: u32) -> impl Iterator<Item = Arc<[u8]>> {
+        let entries = self.entries.iter().map(|(key, _)| Arc::clone(&*key));
+        entries.filter(move |key: &Arc<[u8]>| workspace_of(key) == workspace)
     }
 
     /// Expires and evicts what is due. moka has no thread of its own: without this an idle store

@@ -34,6 +34,12 @@ pub struct Cache {
     pub negative_ttl: Duration,
     /// Whether spellings of an email that differ in case are one person. Default insensitive.
     pub email_case: EmailCase,
+    /// Whether a person is found under all the names that their body tells, whichever they were
+    /// asked for by. Default `true`; `false`: each name is a person of its own.
+    pub aliases: bool,
+    /// Whether people that pass by in lists, searches and writes bring up to date whoever of them
+    /// is stored already. Default `true`.
+    pub harvest: bool,
 }
 
 /// How the case of an email counts when people are told apart.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 
 use super::Gateway;
+use crate::cache::changes::Started;
+use crate::cache::claims::Claims;
 use crate::cache::collapse::Obligation;
 use crate::cache::entry::{Entry, Lifetime};
-use crate::cache::key::CacheKey;
+use crate::cache::key::{CacheKey, Keys};
 use crate::cache::storable::{self, Verified};
 use crate::cache::{Landed, Landing, Storing};
 use crate::failure::Failure;
@@ -50,11 +52,14 @@ impl Gateway {
     ) {
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
-            match gateway.turn(&fetch).await {
+            let cancelled = obligation.cancelled();
+            let turn = tokio::select! {
+                turn = gateway.turn(&fetch) => turn,
+                () = cancelled => return,
+            };
+            match turn {
                 Ok(permit) => gateway.fetch_for(&fetch, permit, obligation).await,
-                Err(refused) => gateway
-                    .cache
-                    .fulfil(obligation, Err(Arc::new(refused.into()))),
+                Err(refused) => gateway.fulfil(obligation, Err(Arc::new(refused.into()))),
             }
         });
     }
@@ -76,15 +81,24 @@ impl Gateway {
         permit: Permit,
         mut obligation: Obligation<Landing<Arc<Failure>>>,
     ) {
-        if obligation.launch(self.clock.now()) {
-            let landing = self
-                .fetch(fetch, permit)
-                .await
-                .map(Arc::new)
-                .map_err(Arc::new);
-            self.cache.fulfil(obligation, landing);
+        if !obligation.launch(self.clock.now()) {
+            return; // Another attempt is under way, or has landed. The permit's unit is lost.
         }
-        // Otherwise another attempt is under way, or has landed. The permit's unit is lost.
+        let cancelled = obligation.cancelled();
+        tokio::select! {
+            landing = self.fetch(fetch, permit) => {
+                self.fulfil(obligation, landing.map_err(Arc::new));
+            }
+            () = cancelled => {}
+        }
+    }
+
+    pub(super) fn fulfil(
+        &self,
+        obligation: Obligation<Landing<Arc<Failure>>>,
+        landing: Result<Landed, Arc<Failure>>,
+    ) {
+        self.cache.fulfil(obligation, landing, self.clock.now());
     }
 
     /// Waits for a turn.
@@ -145,6 +159,7 @@ impl Gateway {
             request_id: &fetch.request_id,
         };
         let began = self.clock.now();
+        let started = self.cache.fetch_begins();
         let (answer, sent) = self.upstream.send(&request, permit, deadline, began).await;
         let signals = answer
             .as_ref()
@@ -154,7 +169,7 @@ impl Gateway {
         let status = answer.as_ref().ok().map(|response| response.status);
         let landed = answer
             .map_err(Failure::from)
-            .and_then(|answer| self.land(fetch, &answer));
+            .and_then(|answer| self.land(fetch, &answer, started));
         let verdict = status.map_or(Verdict::Unknown, Verdict::of_status);
         sent.settle(signals.as_ref(), health(&landed), verdict);
         self.telemetry.forwarded(&Forwarded {
@@ -171,40 +186,43 @@ impl Gateway {
     }
 
     /// Decides what Flameup's answer is good for, by its status.
-    fn land(&self, fetch: &Fetch, response: &Response) -> Result<Landed, Failure> {
-        match response.status {
-            StatusCode::OK => self.land_person(fetch, response),
-            StatusCode::NOT_MODIFIED => self.land_confirmation(fetch, response),
-            StatusCode::UNAUTHORIZED => Err(Failure::KeyRefused),
+    fn land(
+        &self,
+        fetch: &Fetch,
+        response: &Response,
+        started: Started,
+    ) -> Result<Landed, Failure> {
+        let (entry, storing) = match response.status {
+            StatusCode::OK => self.land_person(fetch, response)?,
+            StatusCode::NOT_MODIFIED => self.land_confirmation(fetch, response)?,
+            StatusCode::UNAUTHORIZED => return Err(Failure::KeyRefused),
             StatusCode::TOO_MANY_REQUESTS => {
                 let retry_after = wait_after_429(&response.headers, self.clock.wall());
-                Err(Failure::RateLimited { retry_after })
+                return Err(Failure::RateLimited { retry_after });
             }
-            StatusCode::NOT_FOUND => {
-                let keeps = self.cache.keeps_absences();
-                let storing = fetch.storing(storable::absence(response, &fetch.place, keeps));
-                let lifetime = self
-                    .cache
-                    .lifetime_of_absence(fetch.asked(), response.requested_at);
-                Ok(fetch.landed(response, storing, lifetime))
-            }
+            StatusCode::NOT_FOUND => self.land_absence(fetch, response),
             // Flameup's own errors are Flameup's to word.
-            status if status.is_client_error() || status.is_server_error() => {
-                Ok(fetch.landed(response, Storing::Nowhere, Lifetime::NONE))
-            }
-            status => Err(Failure::UnexpectedStatus(status)),
-        }
+            status if status.is_client_error() || status.is_server_error() => relayed(response),
+            status => return Err(Failure::UnexpectedStatus(status)),
+        };
+        let entry = entry.spelled_as(fetch.spelled_apart());
+        let storing = fetch.storing(storing);
+        let asked = fetch.keys().clone();
+        Ok(self
+            .cache
+            .landed(entry, response.status, storing, asked, started))
     }
 
-    fn land_person(&self, fetch: &Fetch, response: &Response) -> Result<Landed, Failure> {
+    fn land_person(&self, fetch: &Fetch, response: &Response) -> Result<(Entry, Storing), Failure> {
         if fetch.query.is_some() {
             // What a query makes of a Person is not documented; that it stays JSON is the least.
             serde_json::from_slice::<serde::de::IgnoredAny>(&response.body)
                 .map_err(|_| Failure::NotJson)?;
-            return Ok(fetch.landed(response, Storing::Nowhere, Lifetime::NONE));
+            return Ok(relayed(response));
         }
         let Verified {
             storing,
+            claims,
             exact,
             foreign_workspace,
         } = storable::verify(response, &fetch.person, &fetch.place, &fetch.workspace)?;
@@ -212,26 +230,47 @@ impl Gateway {
             self.telemetry
                 .foreign_workspace(fetch.workspace.name(), fetch.asked());
         }
+        let entry = Entry::new(response, self.lifetime_of_person(fetch, response));
+        Ok((entry.exactly(exact).claiming(claims), storing))
+    }
+
+    fn land_absence(&self, fetch: &Fetch, response: &Response) -> (Entry, Storing) {
+        let keeps = self.cache.keeps_absences();
+        let storing = storable::absence(response, &fetch.place, keeps);
         let lifetime = self
             .cache
-            .lifetime_of_person(fetch.asked(), response.requested_at);
-        let entry = Entry::new(response, lifetime).exactly(exact);
-        Ok(fetch.landed_entry(entry, response, fetch.storing(storing)))
+            .lifetime_of_absence(fetch.asked(), response.requested_at);
+        let claims = Claims::of_absence(fetch.keys());
+        (Entry::new(response, lifetime).claiming(claims), storing)
     }
 
     /// 304: what is stored is still so. Without a validator nobody asked, and it means nothing.
-    fn land_confirmation(&self, fetch: &Fetch, response: &Response) -> Result<Landed, Failure> {
+    fn land_confirmation(
+        &self,
+        fetch: &Fetch,
+        response: &Response,
+    ) -> Result<(Entry, Storing), Failure> {
         let asked_about = fetch.stored.as_ref();
         let asked_about = asked_about.filter(|stored| stored.is_confirmed_by(response));
-        let (Some(stored), Place::Own(keys)) = (asked_about, &fetch.place) else {
+        let (Some(stored), Place::Own(_)) = (asked_about, &fetch.place) else {
             return Err(Failure::UnexpectedStatus(response.status));
         };
-        let lifetime = self
-            .cache
-            .lifetime_of_person(fetch.asked(), response.requested_at);
-        let storing = fetch.storing(storable::confirmation(response, keys));
-        Ok(fetch.landed_entry(stored.freshened(response, lifetime), response, storing))
+        let lifetime = self.lifetime_of_person(fetch, response);
+        Ok((
+            stored.freshened(response, lifetime),
+            storable::confirmation(response),
+        ))
     }
+
+    fn lifetime_of_person(&self, fetch: &Fetch, response: &Response) -> Lifetime {
+        self.cache
+            .lifetime_of_person(fetch.asked(), response.requested_at)
+    }
+}
+
+/// An answer that goes to those who wait, and is kept nowhere.
+fn relayed(response: &Response) -> (Entry, Storing) {
+    (Entry::new(response, Lifetime::NONE), Storing::Nowhere)
 }
 
 /// Whether to ask again.
@@ -278,12 +317,22 @@ fn health(landed: &Result<Landed, Failure>) -> Outcome {
 }
 
 impl Fetch {
+    fn keys(&self) -> &Keys {
+        match &self.place {
+            Place::Own(keys) | Place::Unproven { keys, .. } | Place::Foreign(keys) => keys,
+        }
+    }
+
     /// The exact spelling that Flameup is asked for.
     fn asked(&self) -> &CacheKey {
+        self.keys().spelled()
+    }
+
+    /// The same, where it is another than the normal form.
+    fn spelled_apart(&self) -> Option<CacheKey> {
         match &self.place {
-            Place::Own(keys) | Place::Unproven { keys, .. } | Place::Foreign(keys) => {
-                keys.spelled()
-            }
+            Place::Own(keys) => keys.spelled_apart().cloned(),
+            Place::Unproven { .. } | Place::Foreign(_) => None,
         }
     }
 
@@ -292,23 +341,6 @@ impl Fetch {
             Storing::Nowhere
         } else {
             storing
-        }
-    }
-
-    fn landed(&self, response: &Response, storing: Storing, lifetime: Lifetime) -> Landed {
-        self.landed_entry(Entry::new(response, lifetime), response, storing)
-    }
-
-    fn landed_entry(&self, entry: Entry, response: &Response, storing: Storing) -> Landed {
-        let spelled = match &self.place {
-            Place::Own(keys) => keys.spelled_apart().cloned(),
-            Place::Unproven { .. } | Place::Foreign(_) => None,
-        };
-        Landed {
-            entry: Arc::new(entry.spelled_as(spelled)),
-            fwd_status: response.status,
-            storing,
-            asked: self.asked().clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The cached read of one person.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,21 +43,12 @@ pub(super) struct Read<'a> {
 }
 
 /// What a read has in common with equal ones.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Shared<'a> {
-    /// What they collapse on.
-    flight: &'a CacheKey,
-    /// The exact spelling that Flameup is asked for.
-    asked: &'a CacheKey,
-}
-
-impl<'a> Shared<'a> {
-    fn of(keys: &'a Keys) -> Self {
-        Self {
-            flight: keys.person(),
-            asked: keys.spelled(),
-        }
-    }
+    /// What they collapse on; made when it is needed, for a hit has no need of it.
+    flight: Option<&'a CacheKey>,
+    /// What Flameup is asked for.
+    keys: &'a Keys,
 }
 
 impl Gateway {
@@ -65,13 +57,13 @@ impl Gateway {
         let (lookup, shared) = match (&read.place, read.query) {
             (Place::Own(keys), None) => (
                 self.cache.lookup(keys, &read.directives, read.now),
-                Some(Shared::of(keys)),
+                Some(Shared { flight: None, keys }),
             ),
             (Place::Unproven { flight, keys }, None) => (
                 Lookup::NOTHING,
                 Some(Shared {
-                    flight,
-                    asked: keys.spelled(),
+                    flight: Some(flight),
+                    keys,
                 }),
             ),
             (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
@@ -147,16 +139,15 @@ impl Gateway {
         let Some(shared) = shared.filter(|_| !read.directives.only_if_cached) else {
             return false;
         };
-        if self.cache.is_being_fetched(shared.flight) {
+        let flight = self.flight(&shared);
+        if self.cache.is_being_fetched(&flight) {
             return true;
         }
         let fetch = read.fetch(Purpose::Refresh, Some(Arc::clone(stored)), true);
         let Ok(permit) = read.workspace.shield().admit_now(&fetch.claim) else {
             return false;
         };
-        if let Ok(joined) = self
-            .cache
-            .join(shared.flight, urgency(Class::Refresh), read.now)
+        if let Ok(joined) = self.cache.join(&flight, urgency(Class::Refresh), read.now)
             && let Some(obligation) = joined.obligation
         {
             self.spawn_admitted(fetch, permit, obligation);
@@ -177,19 +168,24 @@ impl Gateway {
     ) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
         let longest = read.claim.patience + self.upstream.timeout() + GRACE;
         let limits = Limits::new(longest, is_covered, self.cache.stall_after());
+        let flight = self.flight(&shared);
+        // What changed before now must not be shown as it was.
+        let last_change = self.cache.last_change();
         let mut fetched = false;
         loop {
             let now = self.clock.now();
-            let joined = self
-                .cache
-                .join(shared.flight, urgency(read.claim.class), now);
+            let joined = self.cache.join(&flight, urgency(read.claim.class), now);
             let mut joined = joined.map_err(Failure::from)?;
             if let Some(obligation) = joined.obligation {
-                fetched |= self.begin(read, shared, stored.clone(), obligation);
+                fetched |= self.begin(read, &shared, stored.clone(), obligation);
             }
             let patience = limits.patience(joined.follower.is_waiting());
             match joined.follower.wait(patience).await {
-                Ok(Ok(landed)) if landed.answers(shared.asked) && self.is_recent(&landed, read) => {
+                Ok(Ok(landed))
+                    if landed.answers(shared.keys)
+                        && self.is_recent(&landed, read)
+                        && !self.cache.is_outdated(&landed, last_change) =>
+                {
                     return Ok((landed, !fetched));
                 }
                 // Another caller's share was used up. That says nothing of this one's.
@@ -205,12 +201,19 @@ impl Gateway {
         }
     }
 
+    fn flight<'k>(&self, shared: &Shared<'k>) -> Cow<'k, CacheKey> {
+        match shared.flight {
+            Some(flight) => Cow::Borrowed(flight),
+            None => Cow::Owned(self.cache.flight(shared.keys)),
+        }
+    }
+
     /// Begins the fetch that `obligation` asks for, unless another has just stored the answer: the
     /// request found nothing before it joined. Says whether a fetch was begun.
     fn begin(
         self: &Arc<Self>,
         read: &Read<'_>,
-        shared: Shared<'_>,
+        shared: &Shared<'_>,
         stored: Option<Arc<Entry>>,
         obligation: Obligation<Landing<Arc<Failure>>>,
     ) -> bool {
@@ -218,8 +221,8 @@ impl Gateway {
             && let now = self.clock.now()
             && let Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, now)
         {
-            let recalled = Landed::recalled(entry, shared.asked.clone());
-            self.cache.fulfil(obligation, Ok(Arc::new(recalled)));
+            let recalled = self.cache.recalled(entry, shared.keys.clone());
+            self.fulfil(obligation, Ok(recalled));
             return false;
         }
         let purpose = if stored.is_some() {

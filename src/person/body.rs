@@ -4,8 +4,11 @@
 //! `userId`. Both are read; everything else in the body passes through untouched and unread.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
@@ -18,6 +21,7 @@ pub struct Identity<'a> {
     workspace_id: Option<Cow<'a, str>>,
     external_id: Option<Cow<'a, str>>,
     email: Option<Cow<'a, str>>,
+    updated_at: Option<Timestamp>,
 }
 
 /// The body is not one whole Person.
@@ -64,6 +68,9 @@ impl<'a> Identity<'a> {
             workspace_id: raw.workspace_id,
             external_id: raw.external_id.or(raw.user_id),
             email: raw.email,
+            updated_at: raw
+                .updated_at
+                .and_then(|date| date.get().trim_matches('"').parse().ok()),
         })
     }
 
@@ -91,6 +98,11 @@ impl<'a> Identity<'a> {
                 .is_some_and(|email| email.eq_ignore_ascii_case(asked.as_str()))
     }
 
+    /// Flameup's `id`, whatever its form.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The person's UUID, if the `id` is one.
     pub fn uuid(&self) -> Option<Uuid> {
         let id: Hyphenated = self.id.parse().ok()?;
@@ -102,6 +114,11 @@ impl<'a> Identity<'a> {
         self.workspace_id.as_deref().filter(|id| !id.is_empty())
     }
 
+    /// When the person changed last, if the body says so in a form that can be read.
+    pub fn updated_at(&self) -> Option<Timestamp> {
+        self.updated_at
+    }
+
     /// The person's external id, if there is one.
     pub fn external_id(&self) -> Option<&str> {
         self.external_id.as_deref()
@@ -111,6 +128,12 @@ impl<'a> Identity<'a> {
     pub fn email(&self) -> Option<&str> {
         self.email.as_deref().map(|email| email.trim_matches(' '))
     }
+}
+
+/// The names of all fields of a body, in order of the alphabet: what tells two shapes apart.
+pub fn fields(body: &[u8]) -> Vec<Cow<'_, str>> {
+    let fields: Result<BTreeMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(body);
+    fields.unwrap_or_default().into_keys().collect()
 }
 
 /// A Person as it comes over the wire; `null` counts as absent.
@@ -126,6 +149,9 @@ struct Raw<'a> {
     user_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     email: Option<Cow<'a, str>>,
+    /// Whatever it is: only what can be read as a date counts.
+    #[serde(borrow, default)]
+    updated_at: Option<&'a RawValue>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use flameup_gateway::sandbox::{DEMO_WORKSPACE, FaultKind};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::support::{Harness, exact, long_path, raw_get, status};
+use crate::support::{Harness, Setup, exact, long_path, raw_get, status};
 
 const USER: &str = "/api/v1/people/user_1";
 const UUID: &str = "123e4567-e89b-12d3-a456-426614174000";
@@ -272,7 +272,8 @@ async fn a_query_has_no_stale_answer_to_fall_back_on() {
 
 #[tokio::test]
 async fn the_body_of_somebody_else_reaches_nobody_and_is_not_stored() {
-    let harness = exact().await;
+    let harness = Setup::new().config("cache.aliases = false\ncache.ttl_jitter = 0.0");
+    let harness = harness.start().await;
     let people = harness.flameup.people();
     let (uuid, email) = (
         people.uuid("user_1"),

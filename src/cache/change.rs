@@ -1,0 +1,439 @@
+//! What a change, a purge or an erasure does to what is stored.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use smallvec::SmallVec;
+
+use super::Cache;
+use super::changes::{self, Asked, HOLD_DOWN, Hold, Number, Publication};
+use super::claims::Claims;
+use super::entry::Entry;
+use super::key::{CacheKey, Keys};
+use super::people::Found;
+use crate::person::body::{self, Identity};
+use crate::person::change::{Name, Touched};
+use crate::upstream::Response;
+use crate::workspace::Workspace;
+
+/// One whole Person, as Flameup sent it in an answer that was not the read of one person.
+#[derive(Clone, Debug)]
+pub struct Passing {
+    /// Its bytes.
+    pub body: Bytes,
+    /// When the answer was asked for.
+    pub asked_at: Instant,
+    /// The last change before that.
+    pub number: Number,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Stored people.
+    pub people: usize,
+    /// Names of theirs that led to them.
+    pub names: usize,
+    /// Stored absences.
+    pub absences: usize,
+    /// Fetches under way, and those that waited for their turn.
+    pub fetches: usize,
+}
+
+impl<F: Clone> Cache<F> {
+    /// Begins a change: from now on nothing is stored that was asked for earlier, and nobody who
+    /// asks later is given it.
+    pub fn begin_change(&self, workspace: &Workspace, touched: &Touched, now: Instant) {
+        self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+    }
+
+    /// Ends a change, however it ended. `written` are the whole people that Flameup answered with;
+    /// they are stored once reads are held off no longer.
+    ///
+    /// Flameup promises no read after write. What is read within [`HOLD_DOWN`] goes to whoever
+    /// asked, and is not stored.
+    pub fn end_change(
+        &self,
+        workspace: &Workspace,
+        touched: &Touched,
+        written: Vec<Passing>,
+        now: Instant,
+    ) {
+        self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+        for person in written {
+            self.keep_written(workspace, &person, now);
+        }
+    }
+
+    /// Lets go of whoever is `touched`, stored or absent. Reads of them are not held off.
+    pub fn purge(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> Removed {
+        self.change(workspace, touched, Hold::None, now)
+    }
+
+    /// Marks whoever is `touched` as past their lifetime, so that they are asked for again; they
+    /// may still be served stale. Says how many.
+    pub fn expire(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> usize {
+        let found = match touched {
+            Touched::People(names) => self.called(workspace, names),
+            Touched::Everyone => self.everybody(workspace),
+        };
+        for Found { key, entry } in &found {
+            // Whoever stores a newer answer meanwhile loses it; it is asked for again.
+            self.people
+                .store()
+                .insert(key, Arc::new(entry.expired(now)));
+        }
+        found.len()
+    }
+
+    /// Lets go of everything that is known of a person, by all names that the memory knows, and
+    /// stores nothing of them for as long as `bar`.
+    pub fn erase(
+        &self,
+        workspace: &Workspace,
+        name: &Name,
+        bar: Duration,
+        now: Instant,
+    ) -> Removed {
+        let mut touched: Vec<CacheKey> = vec![workspace.key_of_name(name)];
+        let mut removed = Removed::default();
+        // Each round finds what the names of the last round lead to; one is the rule.
+        loop {
+            let found = self.all_called(&touched);
+            let names = self.names_of(&touched, &found);
+            self.changes.note(&names, Hold::Everything(now + bar), now);
+            removed += self.remove(&touched, &found);
+            let known = touched.len();
+            for claim in found.iter().flat_map(|found| found.entry.claims().iter()) {
+                let name = CacheKey::from_bytes(claim.key());
+                if !touched.contains(&name) {
+                    touched.push(name);
+                }
+            }
+            if touched.len() == known {
+                break;
+            }
+        }
+        removed.fetches = self.cancel(&touched);
+        removed
+    }
+
+    /// Takes note of people that passed by in a list, a search or a batch: whoever is stored
+    /// already is brought up to date, nobody else is stored.
+    pub fn harvest(&self, workspace: &Workspace, seen: Vec<Passing>, now: Instant) {
+        for person in seen {
+            self.harvest_one(workspace, &person, now);
+        }
+    }
+}
+
+impl<F: Clone> Cache<F> {
+    fn change(
+        &self,
+        workspace: &Workspace,
+        touched: &Touched,
+        hold: Hold,
+        now: Instant,
+    ) -> Removed {
+        let Touched::People(names) = touched else {
+            return self.change_everybody(workspace);
+        };
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| workspace.key_of_name(name))
+            .collect();
+        let found = self.all_called(&keys);
+        let names = self.names_of(&keys, &found);
+        // First the note: what is stored after it was asked for later.
+        self.changes.note(&names, hold, now);
+        let removed = self.remove(&keys, &found);
+        // What was stored between looking and noting is found now, and is the last.
+        removed + self.remove(&keys, &self.all_called(&keys))
+    }
+
+    /// Everything that is stored for a workspace is outdated at once, and removed in passing.
+    fn change_everybody(&self, workspace: &Workspace) -> Removed {
+        self.changes.note_everybody(workspace.number());
+        let mut removed = Removed::default();
+        for (store, count) in [
+            (self.people.store(), &mut removed.people),
+            (&self.absences, &mut removed.absences),
+        ] {
+            for key in store.keys_of(workspace.number()) {
+                *count += usize::from(store.remove(&key).is_some());
+            }
+        }
+        removed
+    }
+
+    fn called(&self, workspace: &Workspace, names: &[Name]) -> Vec<Found> {
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| workspace.key_of_name(name))
+            .collect();
+        self.all_called(&keys)
+    }
+
+    fn all_called(&self, keys: &[CacheKey]) -> Vec<Found> {
+        let called = |key: &CacheKey| self.people.all_called(key.as_bytes());
+        keys.iter().flat_map(called).collect()
+    }
+
+    fn everybody(&self, workspace: &Workspace) -> Vec<Found> {
+        let store = self.people.store();
+        let found = |key: Arc<[u8]>| {
+            let entry = store.get(&key)?;
+            Some(Found { key, entry })
+        };
+        store
+            .keys_of(workspace.number())
+            .filter_map(found)
+            .collect()
+    }
+
+    /// All names of those who are meant, as far as the memory knows them.
+    fn names_of(&self, keys: &[CacheKey], found: &[Found]) -> SmallVec<[u64; 8]> {
+        let given = keys.iter().map(|key| self.name(key.as_bytes()));
+        let claimed = found.iter().flat_map(|found| {
+            let claims = found.entry.claims().iter();
+            claims.map(|claim| self.name(claim.key()))
+        });
+        let mut names: SmallVec<[u64; 8]> = given.chain(claimed).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn remove(&self, keys: &[CacheKey], found: &[Found]) -> Removed {
+        let mut removed = Removed::default();
+        for found in found {
+            removed.people += usize::from(self.people.store().remove(&found.key).is_some());
+            removed.names += found.entry.claims().iter().count();
+            for claim in found.entry.claims().iter() {
+                removed.absences += self.remove_absences(claim.key());
+            }
+        }
+        for key in keys {
+            removed.absences += self.remove_absences(key.as_bytes());
+        }
+        removed
+    }
+
+    /// Removes the absences of a name in whatever spelling.
+    fn remove_absences(&self, key: &[u8]) -> usize {
+        let aliases = self.absences.aliases();
+        let others = aliases.claimants(aliases.name(key));
+        let all = others.iter().map(|pointer| &**pointer.key());
+        let removed = |key: &[u8]| usize::from(self.absences.remove(key).is_some());
+        let folded = super::key::folded(key);
+        all.map(removed).sum::<usize>() + removed(key) + removed(&folded)
+    }
+
+    /// Ends the fetches for whoever is called so. Nobody waits for them any longer.
+    fn cancel(&self, names: &[CacheKey]) -> usize {
+        self.flights
+            .cancel(|flight| names.iter().any(|name| name.is_of_the_same(flight)))
+    }
+
+    /// Keeps a person that a write was answered with, to be stored when reads are held off no
+    /// longer.
+    fn keep_written(&self, workspace: &Workspace, person: &Passing, now: Instant) {
+        let Some((identity, claims)) = read(workspace, &person.body) else {
+            return;
+        };
+        let Some(keys) = claims.who().map(Keys::stored_under) else {
+            return;
+        };
+        let updated_at = identity.updated_at();
+        let names: Box<[u64]> = claims.iter().map(|claim| self.name(claim.key())).collect();
+        // Names that only the answer tells have changed as well.
+        let number = self.changes.note(&names, Hold::Reads(now + HOLD_DOWN), now);
+        for found in claims
+            .iter()
+            .flat_map(|claim| self.people.all_called(claim.key()))
+        {
+            self.people.store().remove(&found.key);
+        }
+        for claim in claims.iter() {
+            self.remove_absences(claim.key());
+        }
+        // Its age counts from now on: it was true when Flameup had written it.
+        let entry = self.entry_of(&person.body, None, &keys, now);
+        let entry = entry.claiming(claims).asked_after(number);
+        self.changes.keep_written(changes::Written {
+            entry: Arc::new(entry),
+            keys,
+            names,
+            number,
+            updated_at,
+        });
+    }
+
+    /// Stores what a write was answered with, unless something has happened since.
+    pub(super) fn store_written(&self, written: &changes::Written, now: Instant) {
+        let answer = Asked {
+            workspace: written.keys.person().workspace(),
+            number: written.number,
+            // Reads have been held off until now, and this is no read.
+            asked_at: now,
+            names: &written.names,
+            updated_at: written.updated_at,
+        };
+        self.changes.publish(answer, now, || {
+            self.put_person(&written.keys, &written.entry)
+        });
+    }
+
+    fn harvest_one(&self, workspace: &Workspace, person: &Passing, now: Instant) {
+        let Some((identity, claims)) = read(workspace, &person.body) else {
+            return;
+        };
+        for held in self.people.holders(&claims) {
+            let keys = Keys::stored_under(&held.key);
+            match compare(&held.entry, &person.body, &identity) {
+                Comparison::Older => {}
+                Comparison::Differs => {
+                    self.people.store().remove(&held.key);
+                }
+                Comparison::Newer => {
+                    let entry =
+                        self.entry_of(&person.body, Some(&held.entry), &keys, person.asked_at);
+                    let entry = entry
+                        .found_like(&held.entry)
+                        .claiming(claims.clone())
+                        .asked_after(person.number);
+                    self.publish_harvested(
+                        person,
+                        &Arc::new(entry),
+                        &keys,
+                        identity.updated_at(),
+                        now,
+                    );
+                }
+            }
+        }
+    }
+
+    fn publish_harvested(
+        &self,
+        person: &Passing,
+        entry: &Arc<Entry>,
+        keys: &Keys,
+        updated_at: Option<jiff::Timestamp>,
+        now: Instant,
+    ) -> Publication {
+        let names: SmallVec<[u64; 4]> = entry
+            .claims()
+            .iter()
+            .map(|claim| self.name(claim.key()))
+            .collect();
+        let answer = Asked {
+            workspace: keys.person().workspace(),
+            number: person.number,
+            asked_at: person.asked_at,
+            names: &names,
+            updated_at,
+        };
+        self.changes
+            .publish(answer, now, || self.put_person(keys, entry))
+    }
+
+    /// An entry of a Person's own bytes, with the headers of the answer that is `held`.
+    fn entry_of(
+        &self,
+        body: &Bytes,
+        held: Option<&Entry>,
+        keys: &Keys,
+        asked_at: Instant,
+    ) -> Entry {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(held) = held {
+            let content_type = held
+                .headers()
+                .iter()
+                .find(|(name, _)| *name == CONTENT_TYPE);
+            if let Some((name, value)) = content_type {
+                headers.insert(name, value.clone());
+            }
+        }
+        let response = Response {
+            status: StatusCode::OK,
+            headers,
+            // The bytes around it are let go of.
+            body: Bytes::copy_from_slice(body),
+            requested_at: asked_at,
+        };
+        Entry::new(&response, self.lifetime_of_person(keys.person(), asked_at))
+    }
+}
+
+impl std::ops::Add for Removed {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            people: self.people + other.people,
+            names: self.names + other.names,
+            absences: self.absences + other.absences,
+            fetches: self.fetches + other.fetches,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// Reads who a Person is, if it is one of this workspace.
+fn read<'a>(workspace: &Workspace, body: &'a [u8]) -> Option<(Identity<'a>, Claims)> {
+    let identity = Identity::read(body).ok()?;
+    identity.uuid()?;
+    if identity
+        .workspace_id()
+        .is_some_and(|id| !workspace.recognises(id))
+    {
+        return None;
+    }
+    let claims = workspace.claims(&identity);
+    Some((identity, claims))
+}
+
+/// How a Person that passed by compares with the answer that is stored.
+enum Comparison {
+    /// It is older, or says nothing new.
+    Older,
+    /// It is newer and of the same shape.
+    Newer,
+    /// It is newer, and of another shape than the answer to a read.
+    Differs,
+}
+
+fn compare(held: &Entry, body: &[u8], identity: &Identity<'_>) -> Comparison {
+    let held_at = Identity::read(held.body())
+        .ok()
+        .and_then(|held| held.updated_at());
+    let (Some(held_at), Some(seen_at)) = (held_at, identity.updated_at()) else {
+        // Nothing says which is newer. The same bytes are no news.
+        return if held.body() == body {
+            Comparison::Older
+        } else {
+            Comparison::Differs
+        };
+    };
+    if seen_at < held_at {
+        return Comparison::Older;
+    }
+    if body::fields(held.body()) == body::fields(body) {
+        Comparison::Newer
+    } else if seen_at > held_at {
+        Comparison::Differs
+    } else {
+        Comparison::Older
+    }
+}

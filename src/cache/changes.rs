@@ -1,0 +1,383 @@
+//! What has changed lately, so that nothing older is stored or served as the answer to a later
+//! question.
+//!
+//! Whatever is stored goes at once when its person changes. Left are the fetches under way: they
+//! may bring what was before. Changes are numbered, and a fetch remembers how many there had been
+//! when it was sent. What it brings is stored only if none of the names that it turns out to have
+//! has changed since, and given to a waiter only if that waiter asked before the change.
+//!
+//! This is the generation of a person, kept where it is needed: a number for each name that
+//! changed while a fetch was under way that began before, and none for the millions that did not.
+//!
+//! # Invariants
+//! - A name's number is kept while any fetch lives that began before it, its answer included, and
+//!   while reads are held off from it.
+//! - Judging an answer and storing it is one critical section with noting a change: whichever
+//!   comes second sees the first.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::entry::Entry;
+use super::key::Keys;
+
+/// How long after a change nothing that is read is stored. Flameup does not promise that a read
+/// sees the write before it; two seconds are what replicas of a database take on a bad day.
+pub const HOLD_DOWN: Duration = Duration::from_secs(2);
+
+/// Names remembered. At 120 writes a minute of 100 people with three names each, two seconds of
+/// holding off take 1,200; beyond the bound everything stored counts as changed.
+const MAX_NAMES: usize = 65_536;
+
+/// The number of a change; the first is 1.
+pub type Number = u64;
+
+/// All changes, and the fetches that they may concern.
+#[derive(Debug)]
+pub struct Changes {
+    last: AtomicU64,
+    /// By workspace: the last change that concerned everybody in it.
+    everybody: Box<[AtomicU64]>,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    names: HashMap<u64, Record, ahash::RandomState>,
+    /// How many fetches live, by the number of the last change before each.
+    fetches: BTreeMap<Number, u32>,
+}
+
+/// What is remembered of a name.
+#[derive(Debug, Default)]
+struct Record {
+    /// The last change.
+    number: Number,
+    /// Until when nothing that is read is stored.
+    held_until: Option<Instant>,
+    /// Until when nothing at all is stored: the person was erased.
+    barred_until: Option<Instant>,
+    /// What a write was answered with, to be stored once reads are held off no longer.
+    written: Option<Arc<Written>>,
+}
+
+/// A person as a write was answered with, not stored yet.
+#[derive(Debug)]
+pub struct Written {
+    /// The person.
+    pub entry: Arc<Entry>,
+    /// Where to store it.
+    pub keys: Keys,
+    /// Under which names it waits.
+    pub names: Box<[u64]>,
+    /// The change that brought it.
+    pub number: Number,
+    /// When Flameup says that the person changed last.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// A fetch that lives: it was sent, and somebody may still use its answer.
+#[derive(Debug)]
+pub struct Started {
+    changes: Arc<Changes>,
+    number: Number,
+}
+
+/// How a change holds off what is read after it.
+#[derive(Clone, Copy, Debug)]
+pub enum Hold {
+    /// Not at all.
+    None,
+    /// Reads are not stored until then.
+    Reads(Instant),
+    /// Nothing is stored until then.
+    Everything(Instant),
+}
+
+impl Changes {
+    /// No changes yet, in this many workspaces.
+    pub fn new(workspaces: usize) -> Arc<Self> {
+        Arc::new(Self {
+            last: AtomicU64::new(0),
+            everybody: (0..workspaces).map(|_| AtomicU64::new(0)).collect(),
+            recent: Mutex::default(),
+        })
+    }
+
+    /// The number of the last change.
+    pub fn last(&self) -> Number {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// Says that a fetch is about to be sent.
+    pub fn fetch_begins(self: &Arc<Self>) -> Started {
+        let mut recent = self.recent.lock();
+        let number = self.last();
+        *recent.fetches.entry(number).or_default() += 1;
+        Started {
+            changes: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Notes a change of everyone called by one of `names`.
+    pub fn note(&self, names: &[u64], hold: Hold, now: Instant) -> Number {
+        let mut recent = self.recent.lock();
+        let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
+        recent.forget(now);
+        if recent.names.len() + names.len() > MAX_NAMES {
+            recent
+                .names
+                .retain(|_, record| record.barred_until.is_some());
+            for everybody in &self.everybody {
+                everybody.store(number, Ordering::Release);
+            }
+        }
+        for name in names {
+            let record = recent.names.entry(*name).or_default();
+            record.changed(number, hold);
+            if let Some(written) = record.written.take() {
+                recent.take(&written);
+            }
+        }
+        number
+    }
+
+    /// Notes a change of everybody in a workspace.
+    pub fn note_everybody(&self, workspace: u32) {
+        let _recent = self.recent.lock();
+        let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(everybody) = self.of(workspace) {
+            everybody.store(number, Ordering::Release);
+        }
+    }
+
+    /// Whether what was sent for after change `number` is older than a change of everybody.
+    pub fn outdates_everybody(&self, workspace: u32, number: Number) -> bool {
+        self.of(workspace)
+            .is_some_and(|everybody| everybody.load(Ordering::Acquire) > number)
+    }
+
+    /// Keeps what a write was answered with until reads are held off no longer.
+    pub fn keep_written(&self, written: Written) {
+        let written = Arc::new(written);
+        let mut recent = self.recent.lock();
+        for name in &written.names {
+            if let Some(record) = recent.names.get_mut(name) {
+                record.written = Some(Arc::clone(&written));
+            }
+        }
+    }
+
+    /// Does `store` with an answer that concerns `names`, if it may be stored. Says whether.
+    pub fn publish(
+        &self,
+        answer: Asked<'_>,
+        now: Instant,
+        store: impl FnOnce() -> bool,
+    ) -> Publication {
+        let mut recent = self.recent.lock();
+        if self.outdates_everybody(answer.workspace, answer.number) {
+            return Publication::Outdated;
+        }
+        let mut held = false;
+        for name in answer.names {
+            let Some(record) = recent.names.get(name) else {
+                continue;
+            };
+            if record.number > answer.number || record.is_barred(now) {
+                return Publication::Outdated;
+            }
+            held |= record.holds(answer.asked_at);
+        }
+        if !held {
+            return if store() {
+                Publication::Stored
+            } else {
+                Publication::Older
+            };
+        }
+        recent.supersede(&answer);
+        Publication::Held
+    }
+
+    /// What was written to whoever is called `name`, once it may be stored. It is given out once.
+    pub fn due(&self, name: u64, now: Instant) -> Option<Arc<Written>> {
+        let mut recent = self.recent.lock();
+        let record = recent.names.get(&name)?;
+        let written = record.written.clone().filter(|_| !record.holds(now))?;
+        recent.take(&written);
+        Some(written)
+    }
+
+    /// All that was written and may be stored by now. Forgets what concerns nobody any more.
+    pub fn all_due(&self, now: Instant) -> Vec<Arc<Written>> {
+        let mut recent = self.recent.lock();
+        let due: Vec<_> = recent
+            .names
+            .values()
+            .filter(|record| !record.holds(now))
+            .filter_map(|record| record.written.clone())
+            .collect();
+        for written in &due {
+            recent.take(written);
+        }
+        recent.forget(now);
+        due
+    }
+
+    /// Whether a change came after the fetch was sent, and possibly before a waiter asked. It is
+    /// better to ask once more than to show what was before.
+    pub fn came_between(&self, answer: &Asked<'_>, waiter: Number) -> bool {
+        if waiter <= answer.number {
+            return false;
+        }
+        if self.outdates_everybody(answer.workspace, answer.number) {
+            return true;
+        }
+        let recent = self.recent.lock();
+        let changed = |name| {
+            recent
+                .names
+                .get(name)
+                .is_some_and(|record| record.number > answer.number)
+        };
+        answer.names.iter().any(changed)
+    }
+
+    /// Whether nothing may be stored of whoever is called `name`.
+    pub fn is_barred(&self, name: u64, now: Instant) -> bool {
+        let recent = self.recent.lock();
+        recent
+            .names
+            .get(&name)
+            .is_some_and(|record| record.is_barred(now))
+    }
+
+    /// Until when reads of whoever is called `name` are not stored, and the number of the change.
+    pub fn of_name(&self, name: u64, now: Instant) -> Option<(Number, Option<Instant>)> {
+        let recent = self.recent.lock();
+        let record = recent.names.get(&name)?;
+        let until = record.held_until.max(record.barred_until);
+        Some((record.number, until.filter(|until| now < *until)))
+    }
+
+    fn of(&self, workspace: u32) -> Option<&AtomicU64> {
+        self.everybody.get(usize::try_from(workspace).ok()?)
+    }
+}
+
+/// What is to be judged of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The number of its workspace.
+    pub workspace: u32,
+    /// The last change before it was asked for.
+    pub number: Number,
+    /// When it was asked for.
+    pub asked_at: Instant,
+    /// The names that it concerns.
+    pub names: &'a [u64],
+    /// When Flameup says that the person changed last.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// It is stored.
+    Stored,
+    /// Something newer is.
+    Older,
+    /// Its person has changed since it was asked for, or was erased.
+    Outdated,
+    /// Its person changed just before it was asked for, and it may show what was before.
+    Held,
+}
+
+impl Recent {
+    /// Forgets the names that no fetch and nobody else needs.
+    fn forget(&mut self, now: Instant) {
+        let oldest = self.fetches.keys().next().copied();
+        self.names.retain(|_, record| {
+            record.is_active(now) || oldest.is_some_and(|oldest| oldest < record.number)
+        });
+    }
+
+    /// What was written to these people is no longer the last that is known of them, unless
+    /// Flameup says that what was read is older still. They will be asked for again.
+    fn supersede(&mut self, answer: &Asked<'_>) {
+        for name in answer.names {
+            let written = self
+                .names
+                .get(name)
+                .and_then(|record| record.written.clone());
+            if let Some(written) = written
+                && !written.is_at_least_as_new_as(answer.updated_at)
+            {
+                self.take(&written);
+            }
+        }
+    }
+
+    fn take(&mut self, written: &Arc<Written>) {
+        for name in &written.names {
+            if let Some(record) = self.names.get_mut(name) {
+                record.written.take_if(|other| Arc::ptr_eq(other, written));
+            }
+        }
+    }
+}
+
+impl Written {
+    fn is_at_least_as_new_as(&self, read: Option<Timestamp>) -> bool {
+        matches!((self.updated_at, read), (Some(own), Some(read)) if read <= own)
+    }
+}
+
+impl Record {
+    fn changed(&mut self, number: Number, hold: Hold) {
+        self.number = number;
+        match hold {
+            Hold::None => {}
+            Hold::Reads(until) => self.held_until = self.held_until.max(Some(until)),
+            Hold::Everything(until) => self.barred_until = self.barred_until.max(Some(until)),
+        }
+    }
+
+    fn holds(&self, moment: Instant) -> bool {
+        self.held_until.is_some_and(|until| moment < until)
+    }
+
+    fn is_barred(&self, now: Instant) -> bool {
+        self.barred_until.is_some_and(|until| now < until)
+    }
+
+    fn is_active(&self, now: Instant) -> bool {
+        self.holds(now) || self.is_barred(now) || self.written.is_some()
+    }
+}
+
+impl Started {
+    /// The last change before the fetch was sent.
+    pub fn number(&self) -> Number {
+        self.number
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let mut recent = self.changes.recent.lock();
+        if let Some(count) = recent.fetches.get_mut(&self.number) {
+            *count -= 1;
+            if *count == 0 {
+                recent.fetches.remove(&self.number);
+            }
+        }
+    }
+}
