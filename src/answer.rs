@@ -58,6 +58,11 @@ impl Answer {
         Self::from_memory(entry, now, Some(HitDetail::Budget))
     }
 
+    /// From memory, stale, for a client that wants only what is cached.
+    pub fn stale_unasked(entry: Arc<Entry>, now: Instant) -> Self {
+        Self::from_memory(entry, now, Some(HitDetail::OnlyIfCached))
+    }
+
     /// From memory, stale, because asking failed of `failure`.
     pub fn despite(entry: Arc<Entry>, failure: &Failure, now: Instant) -> Self {
         let detail = match failure.unsent() {

@@ -44,6 +44,9 @@ pub enum HitDetail {
     Breaker,
     /// Stale, because too many requests were under way to ask.
     Overload,
+    /// Stale, for a client that wants nobody asked. The client knows that: the header says nothing
+    /// of it.
+    OnlyIfCached,
 }
 
 /// Why a request went on to Flameup.
@@ -91,7 +94,7 @@ impl CacheStatus {
                 text.push_str("; hit");
                 push_ttl(&mut text, ttl);
                 text.push_str(match detail {
-                    None | Some(HitDetail::Negative) => "",
+                    None | Some(HitDetail::Negative | HitDetail::OnlyIfCached) => "",
                     Some(HitDetail::Revalidating) => "; detail=revalidating",
                     Some(HitDetail::Budget) => "; detail=budget",
                     Some(HitDetail::Breaker) => "; detail=breaker",
@@ -131,6 +134,7 @@ impl CacheStatus {
                 HitDetail::Budget => Some("budget"),
                 HitDetail::Breaker => Some("breaker"),
                 HitDetail::Overload => Some("overload"),
+                HitDetail::OnlyIfCached => Some("only_if_cached"),
             },
             Self::Forward {
                 end: End::StaleOnError,

@@ -54,22 +54,12 @@ struct Shared<'a> {
 impl Gateway {
     /// Reads one person, from memory where that will do.
     pub(super) async fn read(self: &Arc<Self>, read: Read<'_>) -> Answer {
-        let (lookup, shared) = match (&read.place, read.query) {
-            (Place::Own(keys), None) => (
-                self.cache.lookup(keys, &read.directives, read.now),
-                Some(Shared { flight: None, keys }),
-            ),
-            (Place::Unproven { flight, keys }, None) => (
-                Lookup::NOTHING,
-                Some(Shared {
-                    flight: Some(flight),
-                    keys,
-                }),
-            ),
-            (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
-        };
-        match (without_credit(&read, lookup), shared) {
+        let (lookup, shared) = self.look_up(&read);
+        match (lookup, shared) {
             (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
+            (Lookup::Stale(entry), _) if read.directives.only_if_cached => {
+                Answer::stale_unasked(entry, read.now)
+            }
             (Lookup::Stale(entry), shared) => {
                 if self.refresh(&read, shared, &entry) {
                     Answer::revalidating(entry, read.now)
@@ -100,6 +90,25 @@ impl Gateway {
                 self.or_stale(landed, cover, &read, reason)
             }
         }
+    }
+
+    /// What memory has for a read, and what the read shares with equal ones, if anything.
+    fn look_up<'r>(&self, read: &'r Read<'_>) -> (Lookup, Option<Shared<'r>>) {
+        let (lookup, shared) = match (&read.place, read.query) {
+            (Place::Own(keys), None) => (
+                self.cache.lookup(keys, &read.directives, read.now),
+                Some(Shared { flight: None, keys }),
+            ),
+            (Place::Unproven { flight, keys }, None) => (
+                Lookup::NOTHING,
+                Some(Shared {
+                    flight: Some(flight),
+                    keys,
+                }),
+            ),
+            (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
+        };
+        (without_credit(read, lookup), shared)
     }
 
     /// Answers with what landed, or with what is stored where nothing usable did.
@@ -136,7 +145,7 @@ impl Gateway {
         shared: Option<Shared<'_>>,
         stored: &Arc<Entry>,
     ) -> bool {
-        let Some(shared) = shared.filter(|_| !read.directives.only_if_cached) else {
+        let Some(shared) = shared else {
             return false;
         };
         let flight = self.flight(&shared);

@@ -2,6 +2,7 @@
 
 use flameup_gateway::sandbox::FaultKind;
 
+use crate::support::metrics::metrics;
 use crate::support::{Harness, Response, exact, headers, status};
 
 const USER: &str = "/api/v1/people/user_1";
@@ -194,6 +195,30 @@ async fn only_if_cached_never_makes_a_caller_wait_for_flameup() {
         .await
         .assert_own(504, "http_request_denied");
     assert_eq!(harness.forwards(), 1);
+}
+
+#[tokio::test]
+async fn only_if_cached_gets_what_is_stale_without_a_word_of_a_refresh_it_did_not_want() {
+    let harness = stored_for(70).await;
+    let stale = demand(&harness, "only-if-cached").await;
+    stale.assert_flameups(200, &harness.body("user_1"));
+    assert_eq!(stale.cache_status(), "hit; ttl=-10");
+    assert_eq!(stale.header("age"), "70");
+    harness.settle().await;
+    assert_eq!(harness.flameup.arrivals(), 1);
+
+    // Not even while somebody else's refresh runs.
+    let hold = harness.hold("user_1");
+    let other = harness.get(USER).await;
+    assert_eq!(other.cache_status(), "hit; ttl=-10; detail=revalidating");
+    assert!(hold.arrived(1).await);
+    let stale = demand(&harness, "only-if-cached").await;
+    assert_eq!(stale.cache_status(), "hit; ttl=-10");
+
+    let metrics = metrics(&harness).await;
+    let unasked = metrics.sum("stale_total", &[("cause", "only_if_cached")]);
+    let counted = metrics.sum("requests_total", &[("cache", "stale")]);
+    assert_eq!((unasked, counted), (2.0, 3.0), "{}", metrics.text);
 }
 
 #[tokio::test]
