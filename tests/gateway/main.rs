@@ -5,6 +5,7 @@ mod support;
 mod admin;
 mod auth;
 mod breaker;
+mod budget_metrics;
 mod canary;
 mod collapsing;
 mod directives;

@@ -6,10 +6,14 @@ use flameup_gateway::sandbox::LimiterOptions;
 
 use super::client::{Client, Response};
 use super::harness::{Harness, Setup};
+use super::metrics::metrics;
 use super::tenants::{bearer, client};
 
 /// Lets no lookup wait for its turn.
 pub(crate) const AT_ONCE: (&str, &str) = ("prefer", "wait=0");
+
+/// Who waits for a turn looks for it at least every quarter of a second of real time.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// The documented limit on both sides, and exact lifetimes.
 pub(crate) fn limited() -> Setup {
@@ -70,18 +74,30 @@ impl Harness {
         panic!("there is no end of turns");
     }
 
-    /// Lets time pass until that many requests have reached Flameup since the start. Who waits for
-    /// a turn looks for it at least every quarter of a second of real time.
+    /// Lets time pass until that many requests have reached Flameup since the start.
     pub(crate) async fn until_arrivals(&self, count: u64) {
         for _ in 0..100 {
             let arrivals = self.flameup.arrivals_reach(count);
-            let soon = tokio::time::timeout(Duration::from_millis(300), arrivals);
+            let soon = tokio::time::timeout(LOOK, arrivals);
             if soon.await.is_ok() {
                 return;
             }
             self.pass(1);
         }
         panic!("only {} requests arrive", self.flameup.arrivals());
+    }
+
+    /// Lets time pass until no more than so many wait for their turn.
+    pub(crate) async fn until_waiting(&self, most: u32) {
+        for _ in 0..200 {
+            let waiting = metrics(self).await.sum("budget_waiting", &[]);
+            if waiting <= f64::from(most) {
+                return;
+            }
+            self.pass(1);
+            tokio::time::sleep(LOOK).await;
+        }
+        panic!("more than {most} keep waiting");
     }
 
     /// One person in memory, asked for by nobody in particular.
