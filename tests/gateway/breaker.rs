@@ -142,6 +142,23 @@ async fn while_the_key_is_refused_nothing_stale_is_served_and_it_is_tried_again(
 }
 
 #[tokio::test]
+async fn what_failed_is_covered_by_nothing_stale_if_the_key_was_refused_meanwhile() {
+    let harness = exact().await;
+    harness.get(&path(1)).await;
+    harness.pass(400);
+    let failing = Fault::new(status(500)).on(Matcher::id("user_1"));
+    harness.flameup.fault(failing);
+    let hold = harness.hold("user_1");
+    let mut waiting = harness.asking(&path(1), &[]).await;
+    assert!(hold.arrived(1).await);
+    harness.flameup.revoke_key(DEMO_KEY);
+    assert_eq!(harness.get(&path(2)).await.status, 502);
+    hold.release();
+    let answer = waiting.answer().await;
+    assert_eq!((answer.status.as_u16(), answer.header("age")), (500, ""));
+}
+
+#[tokio::test]
 async fn what_is_fresh_is_served_while_the_key_is_refused() {
     let harness = exact().await;
     harness.get(&path(1)).await;

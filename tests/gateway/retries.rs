@@ -38,6 +38,27 @@ async fn what_may_be_retried_is_retried_once_and_paid_double() {
 }
 
 #[tokio::test]
+async fn a_retry_takes_two_turns_from_those_who_come_after() {
+    let mut turns = Vec::new();
+    for failures in [0, 1] {
+        let harness = limited().start().await;
+        if failures > 0 {
+            harness
+                .flameup
+                .fault(Fault::new(status(503)).times(failures));
+        }
+        assert_eq!(harness.get(&path(1)).await.status, 200);
+        let remaining = metrics(&harness).await.sum("budget_remaining", &[]);
+        assert!(
+            (remaining - f64::from(119 - 2 * failures)).abs() < 0.5,
+            "{remaining}"
+        );
+        turns.push(harness.spend("").await);
+    }
+    assert_eq!(turns, [9, 7], "of a burst of ten");
+}
+
+#[tokio::test]
 async fn what_a_second_attempt_would_not_mend_is_not_retried() {
     for kind in [
         status(400),
