@@ -4,9 +4,13 @@
 //! moment. Three things are added to those that wait before it:
 //! - Promises. Those due until the request would start are units before it; as each of them moves
 //!   the start further, the count is repeated until it no longer grows.
-//! - Overtaking. While order is strict, each slot of the wait is lost to higher classes with the
-//!   share `r` of the pace they took lately, so that `n` units become `(n + 1) / (1 - r) - 1`. What
-//!   they were promised is part of what they take; the greater of both counts.
+//! - Overtaking. While order is strict, higher classes take what they took lately, for as long as
+//!   the request waits: a slot that opens at once is lost to nobody. As that moves the start too, it
+//!   is part of the same count. What they were promised is part of what they take; the greater of
+//!   both counts. Who would be too late if overtaken somewhat more than that is not let in,
+//!   unless it comes as it was told.
+//! - For a refused caller, who comes back much later, each slot is lost with the share `r` of the
+//!   pace that they took, so that `n` units become `(n + 1) / (1 - r) - 1`.
 //! - The reserve, for what starts only from left-over budget and finds none.
 //!
 //! Batch is never foretold later than its one start in twenty brings it.
@@ -89,21 +93,26 @@ impl<T> Queue<T> {
         let strict = pace.used(now) > STRICT_ABOVE;
         let own = self.own_units_before(ask, rank, redeems);
         let waiting = self.units_before(rank, own, strict);
-        let overtaken = self.overtaken(waiting, rank, strict, pace, now);
+        let taken = self.taken_before(rank, strict, now);
         let before = if redeems { rank.0 } else { rank.0 + 1 };
-        let mut promised = 0;
+        let mut to_come = 0;
         for _ in 0..MOST_COUNTS {
-            let units = self.bounded((waiting + promised).max(overtaken), rank, own);
+            let units = self.bounded(waiting.saturating_add(to_come), rank, own);
             let start = self.opening(units, rank, pace, now);
             if start > ask.deadline {
                 return None;
             }
             let due = self.promised(before, |promises| promises.expected_by(start, now));
-            if due <= promised {
-                let fits = redeems || self.leaves_room(ask, rank, waiting, pace, now);
+            let overtaking = taken * (start - now).as_secs_f64();
+            let more = due.max(whole(overtaking));
+            if more <= to_come {
+                let late = units.saturating_add(spread(overtaking));
+                let fits = redeems
+                    || self.opening(late, rank, pace, now) <= ask.deadline
+                        && self.leaves_room(ask, rank, waiting, pace, now);
                 return fits.then_some(start);
             }
-            promised = due;
+            to_come = more;
         }
         None
     }
@@ -199,7 +208,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The units before a request, with those of higher classes that are still to come.
+    /// The units before a free slot, with those of higher classes that are still to come.
     fn overtaken(
         &self,
         waiting: u32,
@@ -211,11 +220,19 @@ impl<T> Queue<T> {
         if !strict && rank.is_known() {
             return waiting;
         }
-        let higher = self.rates.iter().take(rank.0);
-        let taken: f64 = higher.map(|rate| rate.read(now)).sum();
+        let taken = self.taken_before(rank, strict, now);
         let all = f64::from(pace.limit().max(1)) / self.settings.window.as_secs_f64();
         let left = (1.0 - taken / all).max(LEAST_SHARE);
         whole((f64::from(waiting) + 1.0) / left - 1.0)
+    }
+
+    /// Units a second that higher ranks took lately; none count while order is not strict.
+    fn taken_before(&self, rank: Rank, strict: bool, now: Instant) -> f64 {
+        if !strict && rank.is_known() {
+            return 0.0;
+        }
+        let higher = self.rates.iter().take(rank.0);
+        higher.map(|rate| rate.read(now)).sum()
     }
 
     /// Batch's one start in twenty bounds what goes before it.
@@ -285,6 +302,12 @@ impl<T> Queue<T> {
         let most = by_weight.min(by_share).max(1);
         all < MOST_PROMISES && (promises.held_by(ask.caller) as u64) < most
     }
+}
+
+/// By how many units more than expected somebody is overtaken usually, by callers who come at
+/// random: the standard deviation of a Poisson count.
+fn spread(overtaking: f64) -> u32 {
+    whole(overtaking.sqrt())
 }
 
 /// What a caller is told for a slot: up to a tenth later, so that callers refused together do not

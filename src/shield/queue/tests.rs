@@ -290,6 +290,44 @@ fn a_request_overtaken_past_its_deadline_expires_with_a_new_prediction() {
     assert_eq!(drive.queue.wake_at(&drive.pace, wake), None);
 }
 
+/// A queue in which interactive callers took so many of every ten slots for a minute, and a pace
+/// that opens a quarter of a second from now.
+fn busy(of_ten: u32) -> Drive {
+    let mut drive = Drive::new();
+    let begun = drive.now;
+    for nth in 0..120 {
+        drive.pass(begun + secs(0.5) * nth);
+        if nth * of_ten % 10 < of_ten {
+            drive.offer(ask(1, Class::Interactive, drive.now));
+        }
+    }
+    drive.pass(begun + secs(60.0));
+    drive.pace.used = Some(0.9);
+    drive.offer(ask(1, Class::Interactive, drive.now));
+    drive.pass(drive.now + secs(0.25));
+    drive
+}
+
+#[test]
+fn a_slot_about_to_open_is_foretold_though_higher_classes_take_most() {
+    let mut drive = busy(8);
+    let (now, ticket) = (drive.now, (drive.now, drive.now));
+    let ask = ask(2, Class::Service, now + secs(2.0));
+    let offered = drive.queue.offer(ask, ticket, &drive.pace, now);
+    let (_, start) = offered.map_err(|(_, refusal)| refusal).expect("in time");
+    assert_eq!(start, now + secs(0.25));
+}
+
+#[test]
+fn who_would_be_too_late_if_overtaken_somewhat_more_is_not_let_in() {
+    let mut drive = busy(5);
+    drive.pace.spend(1, drive.now);
+    // The slot in 0.75 s is to be expected to go to somebody higher, the next one perhaps too.
+    let service = |drive: &Drive, patience| ask(2, Class::Service, drive.now + secs(patience));
+    assert!(drive.offer(service(&drive, 1.5)).is_some());
+    assert!(drive.offer(service(&drive, 2.0)).is_none());
+}
+
 #[test]
 fn one_that_leaves_is_forgotten_once() {
     let (mut queue, pace, now) = closed();
