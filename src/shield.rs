@@ -6,12 +6,12 @@
 //!
 //! # Invariants
 //! - A permit is one request of the budget, spent before it is sent, and settled with what came
-//!   back. One that is dropped counts as sent and unanswered, whether it was sent or not.
+//!   back. One that is dropped unsent is given back; one that was sent counts, answered or not.
 //! - Waiting costs no task: whoever waits looks for whose turn it is whenever one may have come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -24,6 +24,8 @@ mod probe;
 pub mod queue;
 pub mod retry;
 pub mod signals;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::Clock;
 use crate::config::ApiKey;
@@ -167,8 +169,8 @@ pub enum Error {
     TooManyRetries,
 }
 
-/// The right to send one request to Flameup, spent by sending it. One that is dropped unsent has
-/// cost its unit of the budget all the same.
+/// The right to send one request to Flameup, spent by sending it. One that is dropped unsent gives
+/// its unit of the budget back, to whoever is next.
 #[derive(Debug)]
 pub struct Permit(Held);
 
@@ -182,6 +184,8 @@ struct Held {
     shield: Arc<Shield>,
     spent: Option<Spent>,
     passes: Option<Passes>,
+    /// Flameup may have counted it.
+    sent: bool,
     credential: Credential,
     _forward: OwnedSemaphorePermit,
 }
@@ -297,7 +301,7 @@ impl Shield {
 
     /// Takes a place in the queue, or is refused one.
     fn enter(self: &Arc<Self>, claim: &Claim, cost: u32) -> Result<Waiting, Error> {
-        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let now = self.clock.now();
         let mut state = self.state.lock();
         // Only to refuse at once what will not be sent: the passes proper are taken when the turn
         // has come, so that no probe's place is kept by somebody who queues.
@@ -314,7 +318,7 @@ impl Shield {
         let State { queue, budget, .. } = &mut *state;
         let offered = queue.offer(ask, ticket, budget, now);
         // Whoever comes looks whose turn it is, be it refused itself.
-        state.call(now, wall);
+        state.call(now);
         drop(state);
         let (place, _foretold) = offered.map_err(|(_, refusal)| Error::Budget(refusal))?;
         Ok(Waiting {
@@ -351,8 +355,14 @@ impl State {
         Ok(Passes { key, breaker })
     }
 
+    /// Gives back a turn of which nothing was sent, to whoever is next.
+    fn give_back(&mut self, spent: Spent, now: Instant) {
+        self.budget.give_back(spent, now);
+        self.call(now);
+    }
+
     /// Calls whose turn it is, and tells those who will have none.
-    fn call(&mut self, now: Instant, wall: SystemTime) {
+    fn call(&mut self, now: Instant) {
         for (ticket, refusal) in self.queue.expired(&self.budget, now) {
             // Whoever has left meanwhile needs no answer.
             let _ = ticket.send(Err(refusal));
@@ -362,7 +372,7 @@ impl State {
                 return; // Not reached: the queue asks the budget first.
             };
             if let Err(Ok(spent)) = ticket.send(Ok(spent)) {
-                self.budget.settle(spent, None, now, wall);
+                self.budget.give_back(spent, now);
             }
         }
     }
@@ -386,7 +396,7 @@ impl Waiting {
                 turn = &mut self.turn => return self.permit(turn.ok()),
                 () = tokio::time::sleep(nap) => {
                     let now = self.shield.clock.now();
-                    self.shield.state.lock().call(now, self.shield.clock.wall());
+                    self.shield.state.lock().call(now);
                 }
             }
         }
@@ -406,7 +416,7 @@ impl Waiting {
         self.place = None;
         let spent = turn.map_err(Error::Budget)?;
         let forward = Arc::clone(&self.shield.forwards).try_acquire_owned();
-        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        let now = self.shield.clock.now();
         let mut state = self.shield.state.lock();
         let passes = state.passes(now);
         match (forward, passes) {
@@ -415,10 +425,11 @@ impl Waiting {
                 spent: Some(spent),
                 credential: Credential::of(passes.key.key()),
                 passes: Some(passes),
+                sent: false,
                 _forward: forward,
             })),
             (forward, passes) => {
-                state.budget.settle(spent, None, now, wall);
+                state.give_back(spent, now);
                 passes?;
                 forward.map(drop).map_err(|_| Error::TooManyForwards)?;
                 Err(Error::NotNow)
@@ -430,12 +441,12 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
-        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        let now = self.shield.clock.now();
         let mut state = self.shield.state.lock();
         state.queue.leave(place);
-        // A turn that came in this very moment was spent all the same.
+        // A turn that came in this very moment is somebody else's.
         if let Ok(Ok(spent)) = self.turn.try_recv() {
-            state.budget.settle(spent, None, now, wall);
+            state.give_back(spent, now);
         }
     }
 }
@@ -470,7 +481,8 @@ impl Permit {
     }
 
     /// Spends the permit: the request is on its way.
-    pub fn spend(self) -> Sent {
+    pub fn spend(mut self) -> Sent {
+        self.0.sent = true;
         Sent(self.0)
     }
 }
@@ -500,7 +512,7 @@ impl Sent {
             state.keys.report(passes.key, verdict, now);
         }
         let refused = state.keys.is_refused();
-        state.call(now, wall);
+        state.call(now);
         shield.key_refused.store(refused, Ordering::Relaxed);
     }
 }
@@ -508,10 +520,16 @@ impl Sent {
 impl Drop for Held {
     fn drop(&mut self) {
         let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        // Whoever is next may be the probe that this one was.
+        drop(self.passes.take());
+        let Some(spent) = self.spent.take() else {
+            return;
+        };
         let mut state = self.shield.state.lock();
-        // What was sent may have been counted. What was not is so rare that it is not told apart.
-        if let Some(spent) = self.spent.take() {
+        if self.sent {
             state.budget.settle(spent, None, now, wall);
+        } else {
+            state.give_back(spent, now);
         }
     }
 }

@@ -434,7 +434,9 @@ impl Gateway {
             flight.is_some_and(|flight| again || !std::mem::replace(&mut flight.sent, true));
         if !may_go {
             self.tally.unneeded += u32::from(self.is_measured());
-            self.settle(attempt);
+            if let Some(spent) = self.attempts[attempt].spent.take() {
+                self.budget.give_back(spent, self.now);
+            }
             self.fail(attempt, true);
             return;
         }

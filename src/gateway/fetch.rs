@@ -82,7 +82,7 @@ impl Gateway {
         mut obligation: Obligation<Landing<Arc<Failure>>>,
     ) {
         if !obligation.launch(self.clock.now()) {
-            return; // Another attempt is under way, or has landed. The permit's unit is lost.
+            return; // Another attempt is under way, or has landed. The permit is given back.
         }
         let cancelled = obligation.cancelled();
         tokio::select! {

@@ -100,12 +100,17 @@ pub struct Snapshot {
     pub foreign_per_window: f64,
 }
 
-/// Units spent on a request under way; to be closed by [`Budget::settle`].
+/// Units spent on a request under way; to be closed by [`Budget::settle`], or by
+/// [`Budget::give_back`] if it was never sent.
 ///
 /// If it is dropped, the units count as under way for two windows, then for one more as answered.
 #[derive(Debug)]
-#[must_use = "a spend is closed by Budget::settle"]
-pub struct Spent(Entry);
+#[must_use = "a spend is closed by Budget::settle or Budget::give_back"]
+pub struct Spent {
+    entry: Entry,
+    /// How far it brought us ahead of the pace.
+    ahead: f64,
+}
 
 /// The budget of one key.
 #[derive(Debug)]
@@ -188,8 +193,20 @@ impl Budget {
             return None;
         }
         let interval = self.interval(now);
-        self.pace.spend(cost, interval, now);
-        Some(Spent(self.log.start(cost, now)))
+        let ahead = self.pace.spend(cost, interval, now);
+        let entry = self.log.start(cost, now);
+        Some(Spent { entry, ahead })
+    }
+
+    /// Takes back a spend of which nothing was sent, to be spent again. Only for what provably never
+    /// left: Flameup counts what it receives, whether an answer comes or not.
+    pub fn give_back(&mut self, spent: Spent, now: Instant) {
+        let Spent { entry, ahead } = spent;
+        if self.log.withdraw(&entry, now) {
+            let interval = self.interval(now);
+            self.pace
+                .give_back(entry.cost, ahead, entry.at, now, interval);
+        }
     }
 
     /// Closes a spend with what came back; `None` if nothing did, though it may have been counted.
@@ -200,7 +217,7 @@ impl Budget {
         now: Instant,
         wall: SystemTime,
     ) {
-        let Spent(entry) = spent;
+        let Spent { entry, .. } = spent;
         if self.log.settle(&entry, now) {
             self.debt.settle(entry.cost, self.limit, now);
         }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Log {
     window: Duration,
     next_id: u64,
-    /// Units started up to a moment, and all before it; one entry a request, in order.
+    /// Units started up to a moment, and all before it; one entry a request, in order of their ids.
     started: VecDeque<(Instant, u64)>,
     /// Units answered (or given up) up to a moment, and all before it.
     settled: VecDeque<(Instant, u64)>,
@@ -87,6 +87,26 @@ impl Log {
         let open = self.under_way.remove(&entry.id).is_some();
         if open {
             self.close(entry.cost, now);
+        }
+        self.tidy(now);
+        open
+    }
+
+    /// Takes out a request that was never sent, as if it had not started; false if it had been given
+    /// up before, and so closed.
+    ///
+    /// The invariant holds without it: it was none of the moments of counting.
+    pub(super) fn withdraw(&mut self, entry: &Entry, now: Instant) -> bool {
+        let open = self.under_way.remove(&entry.id).is_some();
+        if open {
+            let cost = u64::from(entry.cost);
+            self.units_under_way = self.units_under_way.saturating_sub(entry.cost);
+            self.started_total -= cost;
+            let oldest = self.next_id - self.started.len() as u64;
+            let index = usize::try_from(entry.id.saturating_sub(oldest)).unwrap_or(usize::MAX);
+            for (_, total) in self.started.iter_mut().skip(index) {
+                *total -= cost;
+            }
         }
         self.tidy(now);
         open
@@ -244,6 +264,35 @@ mod tests {
         log.settle(&later, start + WINDOW * 2 + SECOND);
         assert_eq!(log.counting(start + WINDOW * 3), 1);
         assert_eq!(log.counting(start + WINDOW * 4), 0);
+    }
+
+    #[test]
+    fn a_request_that_was_never_sent_leaves_no_trace() {
+        let start = Instant::now();
+        let at = |second| start + SECOND * second;
+        let (mut log, mut without) = (Log::new(WINDOW), Log::new(WINDOW));
+        let mut unsent = Vec::new();
+        for second in 0..300 {
+            let (entry, same) = (log.start(1, at(second)), without.start(1, at(second)));
+            unsent.push(log.start(2, at(second)));
+            if second % 3 == 0 {
+                log.settle(&entry, at(second));
+                without.settle(&same, at(second));
+            }
+            // One of them out of order, and the latest only at the end.
+            if second % 5 == 4 {
+                for entry in unsent.drain(..).rev() {
+                    assert!(log.withdraw(&entry, at(second)));
+                    assert!(!log.withdraw(&entry, at(second)));
+                }
+                assert_eq!(log.counting(at(second)), without.counting(at(second)));
+                assert_eq!(log.under_way(at(second)), without.under_way(at(second)));
+                for ahead in 0..9 {
+                    let opening = |log: &Log| log.opening(ahead, 20, SECOND, at(second));
+                    assert_eq!(opening(&log), opening(&without), "{second} {ahead}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -51,8 +51,27 @@ impl Pace {
         now.checked_add(wait).unwrap_or(now)
     }
 
-    pub(super) fn spend(&mut self, cost: u32, interval: Duration, now: Instant) {
+    /// Returns how far ahead of the schedule we are with it.
+    pub(super) fn spend(&mut self, cost: u32, interval: Duration, now: Instant) -> f64 {
         self.ahead = self.ahead(interval, now) + f64::from(cost);
+        self.at = self.at.max(now);
+        self.ahead
+    }
+
+    /// Gives back what was spent `since`, which brought us `ahead`, as far as the schedule has not
+    /// caught up with it: nothing is saved up by spending and giving back.
+    pub(super) fn give_back(
+        &mut self,
+        cost: u32,
+        ahead: f64,
+        since: Instant,
+        now: Instant,
+        interval: Duration,
+    ) {
+        let passed = now.saturating_duration_since(since).as_secs_f64();
+        let caught_up = passed / interval.as_secs_f64().max(1e-9);
+        let rest = (ahead - caught_up).clamp(0.0, f64::from(cost));
+        self.ahead = (self.ahead(interval, now) - rest).max(0.0);
         self.at = self.at.max(now);
     }
 
@@ -78,6 +97,21 @@ mod tests {
         }
         assert_eq!(pace.opening(0, SECOND, now), now + SECOND);
         assert_eq!(pace.opening(3, SECOND, now), now + SECOND * 4);
+    }
+
+    #[test]
+    fn what_is_given_back_may_go_again_and_saves_nothing_up() {
+        let now = Instant::now();
+        let mut pace = Pace::new(120, now);
+        let ahead = (0..BURST).map(|_| pace.spend(1, SECOND, now)).last();
+        pace.give_back(1, ahead.expect("ten"), now, now, SECOND);
+        assert_eq!(pace.opening(0, SECOND, now), now);
+        pace.spend(1, SECOND, now);
+        // By then the schedule has caught up with the first one, though not with the last.
+        let later = now + SECOND * 3;
+        assert_eq!(pace.opening(2, SECOND, later), later);
+        pace.give_back(1, 1.0, now, later, SECOND);
+        assert_eq!(pace.opening(3, SECOND, later), later + SECOND);
     }
 
     #[test]

@@ -89,10 +89,11 @@ fn a_foreign_consumer_that_went_is_forgotten() {
 
 fn worlds() -> impl Strategy<Value = World> {
     let limiter = (0_usize..3, 5_u32..=200, 5_u32..=120, 0_u64..120_000);
-    let world = (-300_i64..=300, 0_u64..3_000, 0_u64..10, any::<u64>());
+    let answers = (0_u64..3_000, 0_u64..10, prop_oneof![Just(0), 0_u64..60]);
+    let world = (-300_i64..=300, answers, any::<u64>());
     (limiter, world, any::<bool>()).prop_map(|(limiter, world, saturated)| {
         let (kind, limit, window, phase_ms) = limiter;
-        let (skew_s, slow, lost_percent, seed) = world;
+        let (skew_s, (slow, lost_percent, unsent_percent), seed) = world;
         World {
             kind: KINDS[kind],
             limit,
@@ -100,6 +101,7 @@ fn worlds() -> impl Strategy<Value = World> {
             skew_s,
             delay_ms: (0, slow),
             lost_percent,
+            unsent_percent,
             phase_ms,
             foreign_per_window: 0,
             foreign_windows: (0, 0),

@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) delay_ms: (u64, u64),
     /// Requests of which no answer comes back, though they are counted.
     pub(super) lost_percent: u64,
+    /// Spends of which nothing is sent, given back some time later.
+    pub(super) unsent_percent: u64,
     /// The first boundary of a fixed window, before the start.
     pub(super) phase_ms: u64,
     pub(super) foreign_per_window: u32,
@@ -53,6 +55,7 @@ pub(super) struct Outcome {
 enum Event {
     Count(usize),
     Answer(usize),
+    GiveBack(usize),
     Foreign,
     Demand,
     Wake,
@@ -152,6 +155,11 @@ impl Simulation {
                 self.flights[index].counted_at = self.now;
             }
             Event::Answer(index) => self.answer(index),
+            Event::GiveBack(index) => {
+                let spent = self.flights[index].spent.take();
+                let spent = spent.expect("it is given back once");
+                self.budget.give_back(spent, self.now);
+            }
             Event::Foreign => {
                 if self.limiter.take(self.now).allowed {
                     let window = self.window_index();
@@ -258,6 +266,13 @@ impl Simulation {
                 counted_at: self.now,
             });
             let index = self.flights.len() - 1;
+            if self.pick(100) < self.world.unsent_percent {
+                self.at(
+                    self.now + Duration::from_millis(counted),
+                    Event::GiveBack(index),
+                );
+                continue;
+            }
             self.at(
                 self.now + Duration::from_millis(counted),
                 Event::Count(index),
@@ -319,6 +334,7 @@ pub(super) fn documented(kind: limiter::Kind) -> World {
         skew_s: 0,
         delay_ms: (50, 300),
         lost_percent: 0,
+        unsent_percent: 0,
         phase_ms: 17_300,
         foreign_per_window: 0,
         foreign_windows: (0, u32::MAX),

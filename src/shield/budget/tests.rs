@@ -114,6 +114,34 @@ fn a_retry_pays_what_it_costs() {
 }
 
 #[test]
+fn what_was_never_sent_may_be_spent_again() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    let mut spent: Vec<_> = std::iter::from_fn(|| budget.spend(1, now)).collect();
+    assert_eq!(spent.len(), 10);
+    assert_eq!(budget.snapshot(now).remaining, 110);
+    let unsent = spent.pop().expect("ten");
+    budget.give_back(unsent, now);
+    assert_eq!(budget.snapshot(now).remaining, 111);
+    let again = budget.spend(1, now).expect("the one given back");
+    assert!(budget.spend(1, now).is_none());
+    budget.settle(again, None, now, wall());
+    assert_eq!(budget.snapshot(now).remaining, 110);
+}
+
+#[test]
+fn a_probe_that_was_never_sent_makes_room_for_another() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    ask(&mut budget, &over_limit(None), now);
+    let then = now + MINUTE;
+    let probe = budget.spend(1, then).expect("the hold is over");
+    budget.give_back(probe, then);
+    assert!(budget.spend(1, then).is_some());
+    assert!(budget.spend(1, then).is_none());
+}
+
+#[test]
 fn absurd_settings_are_brought_into_range() {
     let now = start();
     for (requests, window) in [(0, Duration::ZERO), (u32::MAX, Duration::MAX)] {
@@ -153,12 +181,12 @@ fn signals() -> impl Strategy<Value = Signals> {
 proptest! {
     #[test]
     fn no_answer_opens_the_gate_wider_than_the_limit_or_shuts_it_for_good(
-        answers in prop::collection::vec((signals(), 0_u64..2_000), 1..400)
+        answers in prop::collection::vec((signals(), 0_u64..2_000, prop::bool::weighted(0.8)), 1..400)
     ) {
         let mut now = start();
         let mut budget = Budget::new(SETTINGS, now);
         let mut sent = Vec::new();
-        for (signals, pause_ms) in answers {
+        for (signals, pause_ms, is_sent) in answers {
             now += Duration::from_millis(pause_ms);
             let opening = budget.opening(0, now);
             prop_assert!(opening <= now + MINUTE * 2 + SECOND * 3, "{:?}", opening - now);
@@ -166,8 +194,13 @@ proptest! {
             now = opening;
             let spent = budget.spend(1, now);
             prop_assert!(spent.is_some(), "{budget:?}");
-            sent.push(now);
-            budget.settle(spent.expect("just seen"), Some(&signals), now, wall());
+            let spent = spent.expect("just seen");
+            if is_sent {
+                sent.push(now);
+                budget.settle(spent, Some(&signals), now, wall());
+            } else {
+                budget.give_back(spent, now);
+            }
             budget.leftover(0.5, now);
             prop_assert!((0.0..=1.0).contains(&budget.used(now)));
             let within = sent.iter().filter(|&&at| now - at < MINUTE).count();
