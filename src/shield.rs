@@ -13,28 +13,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 pub mod breaker;
 pub mod budget;
 pub mod key;
+mod permit;
 mod probe;
 pub mod queue;
 pub mod retry;
 pub mod signals;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use crate::clock::Clock;
 use crate::config::ApiKey;
-use breaker::{Breaker, Outcome, Pass};
+use breaker::Breaker;
 use budget::{Budget, Snapshot, Spent};
-use key::{KeyPass, Keys, Verdict};
-use queue::{Ask, CallerId, Class, Place, Queue, Refusal};
+use key::Keys;
+use permit::Passes;
+pub use permit::{Credential, Permit, Sent};
+use queue::{Ask, CallerId, Class, Queue, Refusal};
 use retry::Retries;
-use signals::Signals;
+use waiting::{Ticket, Waiting};
 
 /// Most forwards under way at a time. Flameup's limit is two a second and a forward lasts at most
 /// some seconds, so that a healthy gateway has a handful; with the bound on a body, this bounds
@@ -46,12 +49,6 @@ pub const MAX_FORWARDS: usize = 64;
 const PER_CALLER: usize = 50;
 /// Most requests that wait, of all callers.
 const IN_ALL: usize = 500;
-
-/// The longest that a waiter sleeps before it looks again: an answer may have moved the budget.
-const LONGEST_NAP: Duration = Duration::from_millis(250);
-/// The shortest: five hundred that wait for one answer, without knowing when it comes, must not
-/// spin for it.
-const SHORTEST_NAP: Duration = Duration::from_millis(20);
 
 /// How a shield is set up.
 #[derive(Clone, Copy, Debug)]
@@ -85,9 +82,6 @@ struct State {
     budget: Budget,
     retries: Retries,
 }
-
-/// Brings a waiter its turn, or the reason why there will be none.
-type Ticket = oneshot::Sender<Result<Spent, Refusal>>;
 
 /// Who wants to send something, and how long that may wait.
 #[derive(Clone, Copy, Debug)]
@@ -167,43 +161,6 @@ pub enum Error {
     /// As many requests have been sent twice as may be.
     #[error("too many requests were repeated")]
     TooManyRetries,
-}
-
-/// The right to send one request to Flameup, spent by sending it. One that is dropped unsent gives
-/// its unit of the budget back, to whoever is next.
-#[derive(Debug)]
-pub struct Permit(Held);
-
-/// A permit that was spent: a request is on its way. One that is dropped unsettled counts as sent
-/// and unanswered.
-#[derive(Debug)]
-pub struct Sent(Held);
-
-#[derive(Debug)]
-struct Held {
-    shield: Arc<Shield>,
-    spent: Option<Spent>,
-    passes: Option<Passes>,
-    /// Flameup may have counted it.
-    sent: bool,
-    credential: Credential,
-    _forward: OwnedSemaphorePermit,
-}
-
-/// What the key and the breaker gave, to be reported to or given back.
-#[derive(Debug)]
-struct Passes {
-    key: KeyPass,
-    breaker: Pass,
-}
-
-/// A key, and the header that shows it to Flameup.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// `Authorization`, marked sensitive.
-    pub authorization: HeaderValue,
-    /// The key itself, to recognise it where it must not be.
-    pub api_key: ApiKey,
 }
 
 impl Shield {
@@ -374,162 +331,6 @@ impl State {
             if let Err(Ok(spent)) = ticket.send(Ok(spent)) {
                 self.budget.give_back(spent, now);
             }
-        }
-    }
-}
-
-/// A place in the queue. Whoever drops it gives it up.
-struct Waiting {
-    shield: Arc<Shield>,
-    turn: oneshot::Receiver<Result<Spent, Refusal>>,
-    /// Taken out when the turn has come.
-    place: Option<Place>,
-}
-
-impl Waiting {
-    /// Waits for the turn.
-    async fn turn(mut self) -> Result<Permit, Error> {
-        loop {
-            let nap = self.shield.nap();
-            tokio::select! {
-                biased;
-                turn = &mut self.turn => return self.permit(turn.ok()),
-                () = tokio::time::sleep(nap) => {
-                    let now = self.shield.clock.now();
-                    self.shield.state.lock().call(now);
-                }
-            }
-        }
-    }
-
-    /// Takes the turn if it has come already.
-    fn turn_now(mut self) -> Result<Permit, Error> {
-        let turn = self.turn.try_recv().ok();
-        self.permit(turn)
-    }
-
-    /// Makes a permit of a turn; of none, if it did not come.
-    fn permit(&mut self, turn: Option<Result<Spent, Refusal>>) -> Result<Permit, Error> {
-        let Some(turn) = turn else {
-            return Err(Error::NotNow);
-        };
-        self.place = None;
-        let spent = turn.map_err(Error::Budget)?;
-        let forward = Arc::clone(&self.shield.forwards).try_acquire_owned();
-        let now = self.shield.clock.now();
-        let mut state = self.shield.state.lock();
-        let passes = state.passes(now);
-        match (forward, passes) {
-            (Ok(forward), Ok(passes)) => Ok(Permit(Held {
-                shield: Arc::clone(&self.shield),
-                spent: Some(spent),
-                credential: Credential::of(passes.key.key()),
-                passes: Some(passes),
-                sent: false,
-                _forward: forward,
-            })),
-            (forward, passes) => {
-                state.give_back(spent, now);
-                passes?;
-                forward.map(drop).map_err(|_| Error::TooManyForwards)?;
-                Err(Error::NotNow)
-            }
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        let now = self.shield.clock.now();
-        let mut state = self.shield.state.lock();
-        state.queue.leave(place);
-        // A turn that came in this very moment is somebody else's.
-        if let Ok(Ok(spent)) = self.turn.try_recv() {
-            state.give_back(spent, now);
-        }
-    }
-}
-
-impl Shield {
-    /// How long to sleep before looking again whose turn it is.
-    fn nap(&self) -> Duration {
-        let now = self.clock.now();
-        let state = self.state.lock();
-        let wake = state.queue.wake_at(&state.budget, now);
-        let nap = wake.map_or(LONGEST_NAP, |wake| wake.saturating_duration_since(now));
-        nap.clamp(SHORTEST_NAP, LONGEST_NAP)
-    }
-}
-
-impl Credential {
-    fn of(api_key: &ApiKey) -> Self {
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
-            .expect("a key is visible ASCII");
-        authorization.set_sensitive(true);
-        Self {
-            authorization,
-            api_key: api_key.clone(),
-        }
-    }
-}
-
-impl Permit {
-    /// What to sign the request with.
-    pub fn credential(&self) -> &Credential {
-        &self.0.credential
-    }
-
-    /// Spends the permit: the request is on its way.
-    pub fn spend(mut self) -> Sent {
-        self.0.sent = true;
-        Sent(self.0)
-    }
-}
-
-impl Sent {
-    /// What the request was signed with.
-    pub fn credential(&self) -> &Credential {
-        &self.0.credential
-    }
-
-    /// Settles the request with what came back: the signals of an answer, or nothing, and what it
-    /// says of Flameup's health and of the key.
-    pub fn settle(mut self, answer: Option<&Signals>, outcome: Outcome, verdict: Verdict) {
-        let Held {
-            shield,
-            spent,
-            passes,
-            ..
-        } = &mut self.0;
-        let (now, wall) = (shield.clock.now(), shield.clock.wall());
-        let mut state = shield.state.lock();
-        if let Some(spent) = spent.take() {
-            state.budget.settle(spent, answer, now, wall);
-        }
-        if let Some(passes) = passes.take() {
-            state.breaker.report(passes.breaker, outcome, now);
-            state.keys.report(passes.key, verdict, now);
-        }
-        let refused = state.keys.is_refused();
-        state.call(now);
-        shield.key_refused.store(refused, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
-        // Whoever is next may be the probe that this one was.
-        drop(self.passes.take());
-        let Some(spent) = self.spent.take() else {
-            return;
-        };
-        let mut state = self.shield.state.lock();
-        if self.sent {
-            state.budget.settle(spent, None, now, wall);
-        } else {
-            state.give_back(spent, now);
         }
     }
 }

@@ -1,0 +1,123 @@
+//! The right to send one request, from the turn in the queue to the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::HeaderValue;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shield;
+use super::breaker::{Outcome, Pass};
+use super::budget::Spent;
+use super::key::{KeyPass, Verdict};
+use super::signals::Signals;
+use crate::config::ApiKey;
+
+/// The right to send one request to Flameup, spent by sending it. One that is dropped unsent gives
+/// its unit of the budget back, to whoever is next.
+#[derive(Debug)]
+pub struct Permit(pub(super) Held);
+
+/// A permit that was spent: a request is on its way. One that is dropped unsettled counts as sent
+/// and unanswered.
+#[derive(Debug)]
+pub struct Sent(Held);
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) shield: Arc<Shield>,
+    pub(super) spent: Option<Spent>,
+    pub(super) passes: Option<Passes>,
+    /// Flameup may have counted it.
+    pub(super) sent: bool,
+    pub(super) credential: Credential,
+    pub(super) _forward: OwnedSemaphorePermit,
+}
+
+/// What the key and the breaker gave, to be reported to or given back.
+#[derive(Debug)]
+pub(super) struct Passes {
+    pub(super) key: KeyPass,
+    pub(super) breaker: Pass,
+}
+
+/// A key, and the header that shows it to Flameup.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// `Authorization`, marked sensitive.
+    pub authorization: HeaderValue,
+    /// The key itself, to recognise it where it must not be.
+    pub api_key: ApiKey,
+}
+
+impl Permit {
+    /// What to sign the request with.
+    pub fn credential(&self) -> &Credential {
+        &self.0.credential
+    }
+
+    /// Spends the permit: the request is on its way.
+    pub fn spend(mut self) -> Sent {
+        self.0.sent = true;
+        Sent(self.0)
+    }
+}
+
+impl Sent {
+    /// What the request was signed with.
+    pub fn credential(&self) -> &Credential {
+        &self.0.credential
+    }
+
+    /// Settles the request with what came back: the signals of an answer, or nothing, and what it
+    /// says of Flameup's health and of the key.
+    pub fn settle(mut self, answer: Option<&Signals>, outcome: Outcome, verdict: Verdict) {
+        let Held {
+            shield,
+            spent,
+            passes,
+            ..
+        } = &mut self.0;
+        let (now, wall) = (shield.clock.now(), shield.clock.wall());
+        let mut state = shield.state.lock();
+        if let Some(spent) = spent.take() {
+            state.budget.settle(spent, answer, now, wall);
+        }
+        if let Some(passes) = passes.take() {
+            state.breaker.report(passes.breaker, outcome, now);
+            state.keys.report(passes.key, verdict, now);
+        }
+        let refused = state.keys.is_refused();
+        state.call(now);
+        shield.key_refused.store(refused, Ordering::Relaxed);
+    }
+}
+
+impl Credential {
+    pub(super) fn of(api_key: &ApiKey) -> Self {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
+            .expect("a key is visible ASCII");
+        authorization.set_sensitive(true);
+        Self {
+            authorization,
+            api_key: api_key.clone(),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
+        // Whoever is next may be the probe that this one was.
+        drop(self.passes.take());
+        let Some(spent) = self.spent.take() else {
+            return;
+        };
+        let mut state = self.shield.state.lock();
+        if self.sent {
+            state.budget.settle(spent, None, now, wall);
+        } else {
+            state.give_back(spent, now);
+        }
+    }
+}
