@@ -31,13 +31,13 @@ mod waiting;
 use crate::clock::Clock;
 use crate::config::ApiKey;
 use breaker::Breaker;
-use budget::{Budget, Snapshot, Spent};
+use budget::{Budget, Snapshot};
 use key::Keys;
 use permit::Passes;
 pub use permit::{Credential, Permit, Sent};
 use queue::{Ask, CallerId, Class, Queue, Refusal};
 use retry::Retries;
-use waiting::{Ticket, Waiting};
+use waiting::{Ticket, Turn, Waiting};
 
 /// Most forwards under way at a time. Flameup's limit is two a second and a forward lasts at most
 /// some seconds, so that a healthy gateway has a handful; with the bound on a body, this bounds
@@ -261,7 +261,7 @@ impl Shield {
         let now = self.clock.now();
         let mut state = self.state.lock();
         // Only to refuse at once what will not be sent: the passes proper are taken when the turn
-        // has come, so that no probe's place is kept by somebody who queues.
+        // comes, so that no probe's place is kept by somebody who queues.
         drop(state.passes(now)?);
         let ask = Ask {
             caller: claim.caller,
@@ -313,24 +313,43 @@ impl State {
     }
 
     /// Gives back a turn of which nothing was sent, to whoever is next.
-    fn give_back(&mut self, spent: Spent, now: Instant) {
+    fn give_back(&mut self, turn: Turn, now: Instant) {
+        let Turn { spent, passes } = turn;
+        // Whoever is next may be the probe that this one was.
+        drop(passes);
         self.budget.give_back(spent, now);
         self.call(now);
     }
 
-    /// Calls whose turn it is, and tells those who will have none.
+    /// Calls whose turn it is, and tells those who will have none. Whoever has left meanwhile needs
+    /// no answer.
     fn call(&mut self, now: Instant) {
         for (ticket, refusal) in self.queue.expired(&self.budget, now) {
-            // Whoever has left meanwhile needs no answer.
-            let _ = ticket.send(Err(refusal));
+            let _ = ticket.send(Err(Error::Budget(refusal)));
         }
-        while let Some((ask, ticket)) = self.queue.next(&self.budget, now) {
+        while !self.queue.is_empty() {
+            // Asked first, so that nothing is spent for what may not be sent. Where a probe is due
+            // it is the first one called; the others are told while it is under way.
+            let passes = match self.passes(now) {
+                Ok(passes) => passes,
+                Err(shut) => return self.refuse_all(shut),
+            };
+            let Some((ask, ticket)) = self.queue.next(&self.budget, now) else {
+                return;
+            };
             let Some(spent) = self.budget.spend(ask.cost, now) else {
                 return; // Not reached: the queue asks the budget first.
             };
-            if let Err(Ok(spent)) = ticket.send(Ok(spent)) {
-                self.budget.give_back(spent, now);
+            if let Err(Ok(turn)) = ticket.send(Ok(Turn { spent, passes })) {
+                self.budget.give_back(turn.spent, now);
             }
+        }
+    }
+
+    /// Tells all who wait that the key or the breaker is shut.
+    fn refuse_all(&mut self, shut: Error) {
+        for ticket in self.queue.clear() {
+            let _ = ticket.send(Err(shut));
         }
     }
 }

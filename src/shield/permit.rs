@@ -8,15 +8,15 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shield;
 use super::breaker::{Outcome, Pass};
-use super::budget::Spent;
 use super::key::{KeyPass, Verdict};
 use super::signals::Signals;
+use super::waiting::Turn;
 use crate::config::ApiKey;
 
 /// The right to send one request to Flameup, spent by sending it. One that is dropped unsent gives
 /// its unit of the budget back, to whoever is next.
 #[derive(Debug)]
-pub struct Permit(pub(super) Held);
+pub struct Permit(Held);
 
 /// A permit that was spent: a request is on its way. One that is dropped unsettled counts as sent
 /// and unanswered.
@@ -24,14 +24,14 @@ pub struct Permit(pub(super) Held);
 pub struct Sent(Held);
 
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) shield: Arc<Shield>,
-    pub(super) spent: Option<Spent>,
-    pub(super) passes: Option<Passes>,
+struct Held {
+    shield: Arc<Shield>,
+    /// Taken out when it is settled.
+    turn: Option<Turn>,
     /// Flameup may have counted it.
-    pub(super) sent: bool,
-    pub(super) credential: Credential,
-    pub(super) _forward: OwnedSemaphorePermit,
+    sent: bool,
+    credential: Credential,
+    _forward: OwnedSemaphorePermit,
 }
 
 /// What the key and the breaker gave, to be reported to or given back.
@@ -51,6 +51,16 @@ pub struct Credential {
 }
 
 impl Permit {
+    pub(super) fn new(shield: Arc<Shield>, turn: Turn, forward: OwnedSemaphorePermit) -> Self {
+        Self(Held {
+            shield,
+            credential: Credential::of(turn.passes.key.key()),
+            turn: Some(turn),
+            sent: false,
+            _forward: forward,
+        })
+    }
+
     /// What to sign the request with.
     pub fn credential(&self) -> &Credential {
         &self.0.credential
@@ -72,21 +82,15 @@ impl Sent {
     /// Settles the request with what came back: the signals of an answer, or nothing, and what it
     /// says of Flameup's health and of the key.
     pub fn settle(mut self, answer: Option<&Signals>, outcome: Outcome, verdict: Verdict) {
-        let Held {
-            shield,
-            spent,
-            passes,
-            ..
-        } = &mut self.0;
+        let Held { shield, turn, .. } = &mut self.0;
+        let Some(Turn { spent, passes }) = turn.take() else {
+            return; // Not reached: only this takes it, and takes `self`.
+        };
         let (now, wall) = (shield.clock.now(), shield.clock.wall());
         let mut state = shield.state.lock();
-        if let Some(spent) = spent.take() {
-            state.budget.settle(spent, answer, now, wall);
-        }
-        if let Some(passes) = passes.take() {
-            state.breaker.report(passes.breaker, outcome, now);
-            state.keys.report(passes.key, verdict, now);
-        }
+        state.budget.settle(spent, answer, now, wall);
+        state.breaker.report(passes.breaker, outcome, now);
+        state.keys.report(passes.key, verdict, now);
         let refused = state.keys.is_refused();
         state.call(now);
         shield.key_refused.store(refused, Ordering::Relaxed);
@@ -107,17 +111,15 @@ impl Credential {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
-        // Whoever is next may be the probe that this one was.
-        drop(self.passes.take());
-        let Some(spent) = self.spent.take() else {
+        let Some(turn) = self.turn.take() else {
             return;
         };
+        let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
         let mut state = self.shield.state.lock();
         if self.sent {
-            state.budget.settle(spent, None, now, wall);
+            state.budget.settle(turn.spent, None, now, wall);
         } else {
-            state.give_back(spent, now);
+            state.give_back(turn, now);
         }
     }
 }

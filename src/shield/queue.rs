@@ -206,6 +206,13 @@ impl<T> Queue<T> {
         Some(waiting.ticket)
     }
 
+    /// Takes out all that wait.
+    pub fn clear(&mut self) -> Vec<T> {
+        let places: Vec<_> = self.waiting.keys().copied().map(Place).collect();
+        let tickets = places.into_iter().map(|place| self.leave(place));
+        tickets.flatten().collect()
+    }
+
     /// When to look again: at the next opening or just after the next deadline; `None` if nothing
     /// waits.
     pub fn wake_at(&self, pace: &impl Pace, now: Instant) -> Option<Instant> {

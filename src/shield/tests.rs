@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::breaker::Outcome;
+use super::key::Verdict;
 use super::*;
 use crate::clock::Hand;
 use crate::config::{Config, Sources};
@@ -17,9 +19,13 @@ fn key() -> ApiKey {
 
 /// 120 requests a minute, ten of them at once.
 fn shield() -> (Arc<Shield>, Hand) {
+    shield_of(120)
+}
+
+fn shield_of(requests: u32) -> (Arc<Shield>, Hand) {
     let (clock, hand) = Clock::manual();
     let settings = Settings {
-        requests: 120,
+        requests,
         window: SECOND * 60,
         reserve: 0.1,
         max_wait: SECOND * 2,
@@ -41,9 +47,10 @@ fn remaining(shield: &Shield) -> u32 {
     shield.snapshot().0.remaining
 }
 
-/// Takes all that may be sent at once.
+/// Takes all that may be sent at once, and is refused nothing: a refusal would promise a turn.
 fn take_all(shield: &Arc<Shield>) -> Vec<Permit> {
-    std::iter::from_fn(|| shield.admit_now(&claim()).ok()).collect()
+    let all = std::iter::from_fn(|| shield.admit_now(&claim()).ok());
+    all.take(10).collect()
 }
 
 #[test]
@@ -90,4 +97,70 @@ fn a_turn_without_a_forward_to_use_it_costs_nothing() {
     assert_eq!(refused, Error::TooManyForwards);
     drop(busy);
     assert_eq!(remaining(&shield), 120);
+}
+
+/// Sends so many requests, and settles them with this.
+fn fail(permits: &mut Vec<Permit>, times: usize, outcome: Outcome, verdict: Verdict) {
+    for permit in permits.drain(..times) {
+        permit.spend().settle(None, outcome, verdict);
+    }
+}
+
+fn enter(shield: &Arc<Shield>, patience: Duration) -> Waiting {
+    let claim = Claim {
+        patience,
+        ..claim()
+    };
+    shield.enter(&claim, 1).expect("a place")
+}
+
+#[test]
+fn when_the_breaker_or_the_key_shuts_all_who_wait_are_told_at_once_and_nothing_is_spent() {
+    let cases = [
+        (5, Outcome::Failed, Verdict::Unknown, "breaker"),
+        (1, Outcome::Alive, Verdict::Refused, "key"),
+    ];
+    for (times, outcome, verdict, word) in cases {
+        let (shield, hand) = shield();
+        let mut permits = take_all(&shield);
+        let waiting: Vec<_> = (0..3).map(|_| enter(&shield, SECOND * 9)).collect();
+        fail(&mut permits, times, outcome, verdict);
+        for waiting in waiting {
+            let told = waiting.turn_now().expect_err("shut");
+            assert_eq!(told.word(), word);
+        }
+        assert_eq!(shield.snapshot().1, 0);
+        drop(permits);
+        hand.advance(SECOND * 2);
+        let spent = u32::try_from(times).expect("a few");
+        assert_eq!(remaining(&shield), 120 - spent, "{word}");
+    }
+}
+
+#[test]
+fn half_open_the_first_whose_turn_comes_is_the_probe_and_the_others_are_told() {
+    let (shield, hand) = shield_of(5);
+    let mut permits = take_all(&shield);
+    fail(&mut permits, 5, Outcome::Failed, Verdict::Unknown);
+    assert!(matches!(
+        shield.enter(&claim(), 1),
+        Err(Error::BreakerOpen { .. })
+    ));
+    hand.advance(SECOND * 5);
+    let mut waiting: Vec<_> = (0..3).map(|_| enter(&shield, SECOND * 90)).collect();
+    shield.state.lock().call(shield.clock.now());
+    assert_eq!(shield.snapshot().1, 3, "no turn has come yet");
+    hand.advance(SECOND * 56);
+    shield.state.lock().call(shield.clock.now());
+    let others = waiting.split_off(1).into_iter().map(Waiting::turn_now);
+    for told in others {
+        assert_eq!(told.expect_err("the probe is under way").word(), "breaker");
+    }
+    let probe = waiting.pop().map(Waiting::turn_now);
+    let probe = probe.expect("the first").expect("its turn");
+    assert_eq!(remaining(&shield), 4);
+    probe
+        .spend()
+        .settle(None, Outcome::Alive, Verdict::Accepted);
+    assert!(shield.admit_now(&claim()).is_ok());
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::budget::Spent;
-use super::permit::{Credential, Held, Permit};
-use super::queue::{Place, Refusal};
+use super::permit::{Passes, Permit};
+use super::queue::Place;
 use super::{Error, Shield};
 
 /// The longest that a waiter sleeps before it looks again: an answer may have moved the budget.
@@ -16,13 +16,20 @@ const LONGEST_NAP: Duration = Duration::from_millis(250);
 /// spin for it.
 const SHORTEST_NAP: Duration = Duration::from_millis(20);
 
+/// A turn that has come: what was spent for it, and the leave of the key and the breaker.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) spent: Spent,
+    pub(super) passes: Passes,
+}
+
 /// Brings a waiter its turn, or the reason why there will be none.
-pub(super) type Ticket = oneshot::Sender<Result<Spent, Refusal>>;
+pub(super) type Ticket = oneshot::Sender<Result<Turn, Error>>;
 
 /// A place in the queue. Whoever drops it gives it up.
 pub(super) struct Waiting {
     pub(super) shield: Arc<Shield>,
-    pub(super) turn: oneshot::Receiver<Result<Spent, Refusal>>,
+    pub(super) turn: oneshot::Receiver<Result<Turn, Error>>,
     /// Taken out when the turn has come.
     pub(super) place: Option<Place>,
 }
@@ -50,32 +57,18 @@ impl Waiting {
     }
 
     /// Makes a permit of a turn; of none, if it did not come.
-    fn permit(&mut self, turn: Option<Result<Spent, Refusal>>) -> Result<Permit, Error> {
+    fn permit(&mut self, turn: Option<Result<Turn, Error>>) -> Result<Permit, Error> {
         let Some(turn) = turn else {
             return Err(Error::NotNow);
         };
         self.place = None;
-        let spent = turn.map_err(Error::Budget)?;
-        let forward = Arc::clone(&self.shield.forwards).try_acquire_owned();
-        let now = self.shield.clock.now();
-        let mut state = self.shield.state.lock();
-        let passes = state.passes(now);
-        match (forward, passes) {
-            (Ok(forward), Ok(passes)) => Ok(Permit(Held {
-                shield: Arc::clone(&self.shield),
-                spent: Some(spent),
-                credential: Credential::of(passes.key.key()),
-                passes: Some(passes),
-                sent: false,
-                _forward: forward,
-            })),
-            (forward, passes) => {
-                state.give_back(spent, now);
-                passes?;
-                forward.map(drop).map_err(|_| Error::TooManyForwards)?;
-                Err(Error::NotNow)
-            }
-        }
+        let turn = turn?;
+        let Ok(forward) = Arc::clone(&self.shield.forwards).try_acquire_owned() else {
+            let now = self.shield.clock.now();
+            self.shield.state.lock().give_back(turn, now);
+            return Err(Error::TooManyForwards);
+        };
+        Ok(Permit::new(Arc::clone(&self.shield), turn, forward))
     }
 }
 
@@ -86,8 +79,8 @@ impl Drop for Waiting {
         let mut state = self.shield.state.lock();
         state.queue.leave(place);
         // A turn that came in this very moment is somebody else's.
-        if let Ok(Ok(spent)) = self.turn.try_recv() {
-            state.give_back(spent, now);
+        if let Ok(Ok(turn)) = self.turn.try_recv() {
+            state.give_back(turn, now);
         }
     }
 }

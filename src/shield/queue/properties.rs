@@ -19,6 +19,7 @@ enum Step {
     Next,
     Expired,
     Leave(usize),
+    Clear,
     Pass(u64),
     Budget {
         used: f64,
@@ -52,6 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Next),
         1 => Just(Step::Expired),
         1 => any::<usize>().prop_map(Step::Leave),
+        1 => prop::bool::weighted(0.1).prop_map(|all| if all { Step::Clear } else { Step::Next }),
         4 => (0_u64..4_000).prop_map(Step::Pass),
         1 => (0.0..1.0, 0_u32..60).prop_map(|(used, leftover)| Step::Budget { used, leftover }),
     ]
@@ -106,6 +108,7 @@ impl Trial {
             Step::Next => self.next(),
             Step::Expired => self.expired(),
             Step::Leave(nth) => self.leave(nth),
+            Step::Clear => self.clear(),
             Step::Pass(ms) => self.now += Duration::from_millis(ms),
             Step::Budget { used, leftover } => {
                 self.pace.used = Some(used);
@@ -178,6 +181,13 @@ impl Trial {
         assert_eq!(self.queue.leave(place), Some(ticket));
         assert_eq!(self.queue.leave(place), None);
         self.inside.remove(&ticket);
+    }
+
+    fn clear(&mut self) {
+        for ticket in self.queue.clear() {
+            assert!(self.inside.remove(&ticket).is_some(), "came out once");
+        }
+        assert!(self.inside.is_empty());
     }
 
     fn holds(&self) {
