@@ -245,15 +245,23 @@ impl Shield {
     /// # Errors
     /// When too many were, or its turn would come too late.
     pub async fn admit_again(self: &Arc<Self>, claim: &Claim) -> Result<Permit, Error> {
-        let now = self.clock.now();
+        if !self
+            .state
+            .lock()
+            .may_repeat(self.clock.now(), Retries::has_room)
         {
-            let mut state = self.state.lock();
-            let limit = state.budget.snapshot(now).limit;
-            if !state.retries.take(limit, now) {
-                return Err(Error::TooManyRetries);
-            }
+            return Err(Error::TooManyRetries);
         }
-        self.enter(claim, retry::COST)?.turn().await
+        let permit = self.enter(claim, retry::COST)?.turn().await?;
+        // Others may have waited for the same one. The permit gives its turn back.
+        if !self
+            .state
+            .lock()
+            .may_repeat(self.clock.now(), Retries::take)
+        {
+            return Err(Error::TooManyRetries);
+        }
+        Ok(permit)
     }
 
     /// Takes a place in the queue, or is refused one.
@@ -310,6 +318,12 @@ impl State {
             retry_after: open.retry_after,
         })?;
         Ok(Passes { key, breaker })
+    }
+
+    /// Asks whether one more request may be repeated.
+    fn may_repeat(&mut self, now: Instant, ask: fn(&mut Retries, u32, Instant) -> bool) -> bool {
+        let limit = self.budget.snapshot(now).limit;
+        ask(&mut self.retries, limit, now)
     }
 
     /// Gives back a turn of which nothing was sent, to whoever is next.

@@ -119,10 +119,8 @@ impl Gateway {
     pub(super) async fn fetch(&self, fetch: &Fetch, permit: Permit) -> Result<Landed, Failure> {
         let deadline = tokio::time::Instant::now() + self.upstream.timeout();
         let (outcome, again) = self.attempt(fetch, permit, fetch.purpose, deadline).await;
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        let claim = Claim {
-            patience: fetch.claim.patience.min(left),
-            ..fetch.claim
+        let Some(claim) = in_time(&fetch.claim, deadline) else {
+            return outcome;
         };
         let shield = fetch.workspace.shield();
         let permit = match again {
@@ -132,6 +130,8 @@ impl Gateway {
             Again::Queue => shield.admit(&claim).await,
         };
         match (permit, again) {
+            // Its turn came with the deadline: the permit is given back.
+            (Ok(_), _) if in_time(&claim, deadline).is_none() => outcome,
             (Ok(permit), Again::Retry) => {
                 self.attempt(fetch, permit, Purpose::Retry, deadline)
                     .await
@@ -300,6 +300,15 @@ impl Again {
     }
 }
 
+/// A claim that waits no longer than until the deadline; `None` if that has passed.
+fn in_time(claim: &Claim, deadline: tokio::time::Instant) -> Option<Claim> {
+    let left = deadline.checked_duration_since(tokio::time::Instant::now())?;
+    (!left.is_zero()).then(|| Claim {
+        patience: claim.patience.min(left),
+        ..*claim
+    })
+}
+
 /// What an outcome says of Flameup's health. 404, 429, 401 and the like are life.
 fn health(landed: &Result<Landed, Failure>) -> Outcome {
     match landed {
@@ -342,5 +351,31 @@ impl Fetch {
         } else {
             storing
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shield::queue::{CallerId, Class};
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_tried_again_once_its_time_is_over() {
+        let now = tokio::time::Instant::now();
+        let claim = Claim {
+            caller: CallerId(1),
+            class: Class::Interactive,
+            weight: 1,
+            patience: Duration::from_secs(2),
+            known: true,
+        };
+        let patience = |deadline| in_time(&claim, deadline).map(|claim| claim.patience);
+        let second = Duration::from_secs(1);
+        assert_eq!(patience(now + second * 5), Some(second * 2));
+        assert_eq!(patience(now + second), Some(second));
+        assert_eq!(patience(now), None);
+        assert_eq!(patience(now - second / 1_000), None);
     }
 }

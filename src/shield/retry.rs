@@ -27,15 +27,21 @@ impl Retries {
         }
     }
 
-    /// Takes one, if the last window leaves room for it out of `limit` requests.
-    pub fn take(&mut self, limit: u32, now: Instant) -> bool {
+    /// Whether the last window leaves room for one out of `limit` requests.
+    pub fn has_room(&mut self, limit: u32, now: Instant) -> bool {
         while let Some(first) = self.taken.front()
             && now.saturating_duration_since(*first) >= self.window
         {
             self.taken.pop_front();
         }
         let room = u64::from(limit) * u64::from(PERCENT) / 100 / u64::from(COST);
-        let free = (self.taken.len() as u64) < room;
+        (self.taken.len() as u64) < room
+    }
+
+    /// Takes one, if there is room for it. To be asked when it is about to be sent: one that is
+    /// refused its turn takes nothing.
+    pub fn take(&mut self, limit: u32, now: Instant) -> bool {
+        let free = self.has_room(limit, now);
         if free {
             self.taken.push_back(now);
         }

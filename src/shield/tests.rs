@@ -164,3 +164,57 @@ fn half_open_the_first_whose_turn_comes_is_the_probe_and_the_others_are_told() {
         .settle(None, Outcome::Alive, Verdict::Accepted);
     assert!(shield.admit_now(&claim()).is_ok());
 }
+
+/// Sends a repetition, if one is admitted.
+async fn repeat(shield: &Arc<Shield>, patience: Duration) -> Result<Sent, Error> {
+    let claim = Claim {
+        patience,
+        ..claim()
+    };
+    let permit = shield.admit_again(&claim).await;
+    permit.map(Permit::spend)
+}
+
+#[tokio::test]
+async fn a_repetition_that_is_refused_its_turn_takes_nothing_of_what_may_be_repeated() {
+    let (shield, hand) = shield();
+    let _permits = take_all(&shield);
+    for _ in 0..3 {
+        let refused = repeat(&shield, Duration::ZERO).await;
+        assert!(matches!(refused, Err(Error::Budget(_))), "{refused:?}");
+    }
+    hand.advance(SECOND * 10);
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        sent.push(
+            repeat(&shield, SECOND * 2)
+                .await
+                .expect("a twentieth of 120"),
+        );
+    }
+    let refused = repeat(&shield, SECOND * 2).await.err();
+    assert_eq!(refused, Some(Error::TooManyRetries));
+}
+
+#[tokio::test]
+async fn those_who_wait_to_repeat_together_are_held_to_it_too() {
+    let (shield, hand) = shield();
+    let _permits = take_all(&shield);
+    let waiting = (0..5).map(|_| {
+        let shield = Arc::clone(&shield);
+        tokio::spawn(async move { repeat(&shield, SECOND * 20).await.map(drop) })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    while shield.snapshot().1 < 5 {
+        tokio::task::yield_now().await;
+    }
+    hand.advance(SECOND * 10);
+    let mut ends = Vec::new();
+    for waiting in waiting {
+        ends.push(waiting.await.expect("no panic"));
+    }
+    let refused = Err(Error::TooManyRetries);
+    assert_eq!(ends.iter().filter(|&&end| end == Ok(())).count(), 3);
+    assert_eq!(ends.iter().filter(|&&end| end == refused).count(), 2);
+    assert_eq!(remaining(&shield), 110 - 6);
+}
