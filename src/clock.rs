@@ -5,9 +5,12 @@
 //! moves time by hand, so that no test sleeps to see something grow old. Deadlines of real waits
 //! (sockets, timers) are Tokio's business and not read from here.
 
+use std::future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
 
 /// A source of time that can be cloned into whatever needs one.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ impl Clock {
             start: Instant::now(),
             start_wall: SystemTime::now(),
             elapsed_ms: AtomicU64::new(0),
+            moved: Notify::new(),
         });
         (Self(Source::Manual(Arc::clone(&manual))), Hand(manual))
     }
@@ -40,6 +44,22 @@ impl Clock {
         match &self.0 {
             Source::System => Instant::now(),
             Source::Manual(manual) => manual.start + manual.elapsed(),
+        }
+    }
+
+    /// Waits until a manual clock is moved after this call; the machine's own never is. A timer that
+    /// stands for a moment of this clock is to be set anew then.
+    pub fn moved(&self) -> impl Future<Output = ()> + Send + '_ {
+        let moved = match &self.0 {
+            Source::System => None,
+            // From here on, not from when it is first polled.
+            Source::Manual(manual) => Some(manual.moved.notified()),
+        };
+        async move {
+            match moved {
+                Some(moved) => moved.await,
+                None => future::pending().await,
+            }
         }
     }
 
@@ -61,6 +81,7 @@ impl Hand {
     pub fn advance(&self, by: Duration) {
         let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.0.elapsed_ms.fetch_add(by_ms, Ordering::SeqCst);
+        self.0.moved.notify_waiters();
     }
 }
 
@@ -69,6 +90,8 @@ struct Manual {
     start: Instant,
     start_wall: SystemTime,
     elapsed_ms: AtomicU64,
+    /// Tells those who wait for a moment.
+    moved: Notify,
 }
 
 impl Manual {
@@ -90,5 +113,13 @@ mod tests {
         hand.advance(Duration::from_secs(61));
         assert_eq!(twin.now(), before + Duration::from_secs(61));
         assert_eq!(twin.wall(), wall + Duration::from_secs(61));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_manual_clock_misses_no_move() {
+        let (clock, hand) = Clock::manual();
+        let moved = clock.moved();
+        hand.advance(Duration::from_secs(1));
+        moved.await;
     }
 }

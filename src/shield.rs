@@ -7,14 +7,14 @@
 //! # Invariants
 //! - A permit is one request of the budget, spent before it is sent, and settled with what came
 //!   back. One that is dropped unsent is given back; one that was sent counts, answered or not.
-//! - Waiting costs no task: whoever waits looks for whose turn it is whenever one may have come.
+//! - However many wait, one task looks out for the next turn, and only whose turn has come is woken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 pub mod breaker;
 pub mod budget;
@@ -67,6 +67,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Shield {
     state: Mutex<State>,
+    /// Wakes the lookout.
+    stirred: Arc<Notify>,
     forwards: Arc<Semaphore>,
     /// A copy of what `keys` knows, for the hit path to read without the lock.
     key_refused: AtomicBool,
@@ -81,6 +83,9 @@ struct State {
     queue: Queue<Ticket>,
     budget: Budget,
     retries: Retries,
+    /// A task looks out for the next turn.
+    is_looked_out: bool,
+    stirred: Arc<Notify>,
 }
 
 /// Who wants to send something, and how long that may wait.
@@ -177,6 +182,7 @@ impl Shield {
             requests: settings.requests,
             window: settings.window,
         };
+        let stirred = Arc::new(Notify::new());
         Arc::new(Self {
             state: Mutex::new(State {
                 keys: Keys::new(keys),
@@ -184,7 +190,10 @@ impl Shield {
                 queue: Queue::new(queue),
                 budget: Budget::new(budget, now),
                 retries: Retries::new(settings.window),
+                is_looked_out: false,
+                stirred: Arc::clone(&stirred),
             }),
+            stirred,
             forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
             key_refused: AtomicBool::new(false),
             settings,
@@ -283,7 +292,7 @@ impl Shield {
         let State { queue, budget, .. } = &mut *state;
         let offered = queue.offer(ask, ticket, budget, now);
         // Whoever comes looks whose turn it is, be it refused itself.
-        state.call(now);
+        state.stir(now);
         drop(state);
         let (place, _foretold) = offered.map_err(|(_, refusal)| Error::Budget(refusal))?;
         Ok(Waiting {
@@ -332,7 +341,16 @@ impl State {
         // Whoever is next may be the probe that this one was.
         drop(passes);
         self.budget.give_back(spent, now);
+        self.stir(now);
+    }
+
+    /// Calls whose turn it is now that something has changed. When the next one comes may have
+    /// changed too.
+    fn stir(&mut self, now: Instant) {
         self.call(now);
+        if !self.queue.is_empty() {
+            self.stirred.notify_one();
+        }
     }
 
     /// Calls whose turn it is, and tells those who will have none. Whoever has left meanwhile needs

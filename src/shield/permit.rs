@@ -92,7 +92,7 @@ impl Sent {
         state.breaker.report(passes.breaker, outcome, now);
         state.keys.report(passes.key, verdict, now);
         let refused = state.keys.is_refused();
-        state.call(now);
+        state.stir(now);
         shield.key_refused.store(refused, Ordering::Relaxed);
     }
 }
@@ -118,6 +118,7 @@ impl Drop for Held {
         let mut state = self.shield.state.lock();
         if self.sent {
             state.budget.settle(turn.spent, None, now, wall);
+            state.stir(now);
         } else {
             state.give_back(turn, now);
         }

@@ -1,5 +1,6 @@
 //! The rim: permits, and the waiting for them.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::breaker::Outcome;
@@ -217,4 +218,58 @@ async fn those_who_wait_to_repeat_together_are_held_to_it_too() {
     assert_eq!(ends.iter().filter(|&&end| end == Ok(())).count(), 3);
     assert_eq!(ends.iter().filter(|&&end| end == refused).count(), 2);
     assert_eq!(remaining(&shield), 110 - 6);
+}
+
+/// Counts how often a future is polled.
+async fn counted<T>(future: impl Future<Output = T>, polls: &AtomicUsize) -> T {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_wakes_its_waiter_and_nobody_else() {
+    let (shield, hand) = shield();
+    let _permits = take_all(&shield);
+    let polls: Arc<[AtomicUsize; 3]> = Arc::default();
+    let mut waiting = Vec::new();
+    for nth in 0..3 {
+        let (shield, polls) = (Arc::clone(&shield), Arc::clone(&polls));
+        let admitted = async move {
+            let waiting = shield.enter(&claim(), 1).expect("a place");
+            counted(waiting.turn(), &polls[nth])
+                .await
+                .map(Permit::spend)
+        };
+        waiting.push(tokio::spawn(admitted));
+        tokio::task::yield_now().await;
+    }
+    // Long enough for whoever would look by itself.
+    tokio::time::sleep(SECOND * 9).await;
+    assert_eq!(shield.snapshot().1, 3);
+    hand.advance(Duration::from_millis(550));
+    // Nothing but tasks that are ready runs from here: no timer is needed.
+    let first = waiting.remove(0).await.expect("no panic");
+    let _sent = first.expect("its turn");
+    let polls = polls.each_ref().map(|polls| polls.load(Ordering::Relaxed));
+    assert_eq!(polls, [2, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_waits_any_more_the_lookout_ends_and_the_next_one_starts_another() {
+    let (shield, hand) = shield();
+    let mut sent = take_all(&shield);
+    for _ in 0..3 {
+        let waiting = shield.enter(&claim(), 1).expect("a place");
+        let (permit, ()) = tokio::join!(waiting.turn(), async {
+            tokio::task::yield_now().await;
+            hand.advance(Duration::from_millis(550));
+        });
+        sent.push(permit.expect("its turn"));
+        tokio::time::sleep(SECOND).await;
+        assert!(!shield.state.lock().is_looked_out);
+    }
 }

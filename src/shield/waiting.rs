@@ -1,4 +1,7 @@
 //! The waiting for a turn.
+//!
+//! Who waits is woken once, by its turn or its refusal. One timer for all, the lookout's, says when
+//! somebody's may have come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +13,12 @@ use super::permit::{Passes, Permit};
 use super::queue::Place;
 use super::{Error, Shield};
 
-/// The longest that a waiter sleeps before it looks again: an answer may have moved the budget.
+/// The longest that is slept while somebody waits. Whatever may bring a turn forward wakes the lookout;
+/// this bounds what a mistake in that would cost.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
-/// The shortest: five hundred that wait for one answer, without knowing when it comes, must not
-/// spin for it.
-const SHORTEST_NAP: Duration = Duration::from_millis(20);
+/// The shortest: where everybody waits for one answer, without knowing when it comes, the answer
+/// wakes the lookout.
+const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
 /// A turn that has come: what was spent for it, and the leave of the key and the breaker.
 #[derive(Debug)]
@@ -37,17 +41,12 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Waits for the turn.
     pub(super) async fn turn(mut self) -> Result<Permit, Error> {
-        loop {
-            let nap = self.shield.nap();
-            tokio::select! {
-                biased;
-                turn = &mut self.turn => return self.permit(turn.ok()),
-                () = tokio::time::sleep(nap) => {
-                    let now = self.shield.clock.now();
-                    self.shield.state.lock().call(now);
-                }
-            }
+        if let Ok(turn) = self.turn.try_recv() {
+            return self.permit(Some(turn));
         }
+        self.shield.look_out();
+        let turn = (&mut self.turn).await;
+        self.permit(turn.ok())
     }
 
     /// Takes the turn if it has come already.
@@ -85,13 +84,68 @@ impl Drop for Waiting {
     }
 }
 
+/// One task for all who wait: it sleeps until the next turn may come and calls. It ends when nobody
+/// waits.
+struct Lookout {
+    shield: Arc<Shield>,
+    /// It has ended by itself, and another one may be there.
+    ended: bool,
+}
+
 impl Shield {
-    /// How long to sleep before looking again whose turn it is.
-    fn nap(&self) -> Duration {
-        let now = self.clock.now();
-        let state = self.state.lock();
-        let wake = state.queue.wake_at(&state.budget, now);
-        let nap = wake.map_or(LONGEST_NAP, |wake| wake.saturating_duration_since(now));
-        nap.clamp(SHORTEST_NAP, LONGEST_NAP)
+    /// Sees that somebody looks out for the next turn.
+    fn look_out(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !state.is_looked_out {
+            state.is_looked_out = true;
+            let shield = Arc::clone(self);
+            let lookout = Lookout {
+                shield,
+                ended: false,
+            };
+            tokio::spawn(lookout.run());
+        }
+    }
+}
+
+impl Lookout {
+    async fn run(mut self) {
+        let shield = Arc::clone(&self.shield);
+        loop {
+            let moved = shield.clock.moved();
+            let Some(nap) = self.call() else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                () = shield.stirred.notified() => {}
+                () = moved => {}
+            }
+        }
+    }
+
+    /// Calls whose turn it is. Returns how long to sleep until somebody's may come; `None` if nobody
+    /// waits.
+    fn call(&mut self) -> Option<Duration> {
+        let mut state = self.shield.state.lock();
+        let now = self.shield.clock.now();
+        state.call(now);
+        let Some(wake) = state.queue.wake_at(&state.budget, now) else {
+            // With the lock held, so that whoever comes next starts another one.
+            state.is_looked_out = false;
+            self.ended = true;
+            return None;
+        };
+        let nap = wake.saturating_duration_since(now);
+        Some(nap.clamp(SHORTEST_NAP, LONGEST_NAP))
+    }
+}
+
+impl Drop for Lookout {
+    /// Its runtime may end before that of others who wait: the next one who comes starts another.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shield.state.lock().is_looked_out = false;
+        }
     }
 }
