@@ -23,6 +23,7 @@ mod bucket;
 mod fixed;
 mod foreign;
 mod learn;
+mod limit;
 mod log;
 mod pace;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use std::time::{Duration, Instant, SystemTime};
 use self::bucket::Debt;
 use self::fixed::FixedWindow;
 use self::foreign::{Foreign, whole};
+use self::limit::Limit;
 use self::log::{Entry, Log};
 use self::pace::{BURST, Pace};
 use self::skew::Clocks;
@@ -117,6 +119,7 @@ pub struct Spent {
 pub struct Budget {
     window: Duration,
     limit: u32,
+    stated: Limit,
     log: Log,
     pace: Pace,
     clocks: Clocks,
@@ -137,11 +140,13 @@ impl Budget {
     /// A budget of which nothing is spent.
     pub fn new(settings: Settings, now: Instant) -> Self {
         let window = settings.window.clamp(SHORTEST_WINDOW, LONGEST_WINDOW);
+        let limit = settings.requests.clamp(1, MOST_REQUESTS);
         Self {
             window,
-            limit: settings.requests.clamp(1, MOST_REQUESTS),
+            limit,
+            stated: Limit::new(limit),
             log: Log::new(window),
-            pace: Pace::new(settings.requests.clamp(1, MOST_REQUESTS), now),
+            pace: Pace::new(limit, now),
             clocks: Clocks::new(now),
             evidence: Evidence::new(window),
             fixed: FixedWindow::new(window),

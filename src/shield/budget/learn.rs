@@ -23,7 +23,9 @@ impl Budget {
         if let Some(date) = signals.date {
             self.clocks.observe(date, entry.at, now, wall);
         }
-        if let Some(limit) = signals.limit.filter(|&limit| limit != self.limit) {
+        let stated = signals.limit;
+        let believed = stated.and_then(|stated| self.stated.hear(stated, self.limit));
+        if let Some(limit) = believed.filter(|&limit| limit != self.limit) {
             self.limit = limit;
             self.pace.fit(limit);
             self.evidence.forget();

@@ -104,6 +104,20 @@ fn the_limit_is_learned_and_followed() {
 }
 
 #[test]
+fn a_limit_far_above_the_configured_one_is_not_believed_from_one_answer() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    let said = Signals {
+        limit: Some(MOST_REQUESTS),
+        ..Signals::default()
+    };
+    for believed in [120, 120, MOST_REQUESTS] {
+        ask(&mut budget, &said, now);
+        assert_eq!(budget.snapshot(now).limit, believed);
+    }
+}
+
+#[test]
 fn a_retry_pays_what_it_costs() {
     let now = start();
     let mut budget = Budget::new(SETTINGS, now);
