@@ -365,13 +365,16 @@ impl Budget {
         if ahead < left {
             return self.paced(ahead, now);
         }
-        // The rest waits for the next window; where none is in sight, for what is under way.
+        // The rest waits for the next window; where none is in sight, for what is under way. What was
+        // lost weighs on that window too, until so much of it is recovered that there is room.
         let opens = self
             .fixed
             .ending(now)
             .map_or_else(|| now + self.delay.max(GLANCE), |(_, latest)| latest);
-        let even = self.window / self.own_share(now);
-        self.pace.opening(ahead - left, even, opens)
+        let own = self.own_share(now);
+        let room = own.saturating_sub((ahead - left).saturating_add(1));
+        let opens = self.fixed.recovers(room, opens);
+        self.pace.opening(ahead - left, self.window / own, opens)
     }
 
     /// Whether nothing may start before an answer comes in.

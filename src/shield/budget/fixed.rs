@@ -22,8 +22,8 @@ use super::window::Sample;
 pub(super) struct FixedWindow {
     length: Duration,
     current: Option<Current>,
+    /// Oldest first; each weighs for a window.
     lost: VecDeque<(Instant, u32)>,
-    lost_units: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,6 @@ impl FixedWindow {
             length,
             current: None,
             lost: VecDeque::new(),
-            lost_units: 0,
         }
     }
 
@@ -69,13 +68,10 @@ impl FixedWindow {
     /// Takes in a request of which no answer told where it was counted.
     pub(super) fn lose(&mut self, cost: u32, now: Instant) {
         self.lost.push_back((now, cost));
-        self.lost_units = self.lost_units.saturating_add(cost);
-        while let Some(&(at, cost)) = self.lost.front() {
-            if now.saturating_duration_since(at) < self.length {
-                break;
-            }
+        while let Some(&(at, _)) = self.lost.front()
+            && at + self.length <= now
+        {
             self.lost.pop_front();
-            self.lost_units = self.lost_units.saturating_sub(cost);
         }
     }
 
@@ -114,10 +110,29 @@ impl FixedWindow {
         Some(f64::from(theirs) * self.length.as_secs_f64() / elapsed.as_secs_f64())
     }
 
+    /// The earliest moment from `from` on at which no more than `units` that were lost still weigh.
+    pub(super) fn recovers(&self, units: u32, from: Instant) -> Instant {
+        let mut weighing = self.lost_at(from);
+        let weigh_then = self
+            .lost
+            .iter()
+            .skip_while(|&&(at, _)| at + self.length <= from);
+        for &(at, cost) in weigh_then {
+            if weighing <= units {
+                break;
+            }
+            weighing = weighing.saturating_sub(cost);
+            if weighing <= units {
+                return at + self.length;
+            }
+        }
+        from
+    }
+
     fn lost_at(&self, now: Instant) -> u32 {
-        let newest = self.lost.back();
-        let over = newest.is_none_or(|&(at, _)| now.saturating_duration_since(at) >= self.length);
-        if over { 0 } else { self.lost_units }
+        let newest_first = self.lost.iter().rev();
+        let weigh = newest_first.take_while(|&&(at, _)| at + self.length > now);
+        weigh.fold(0, |sum, &(_, cost)| sum.saturating_add(cost))
     }
 }
 
@@ -197,6 +212,21 @@ mod tests {
         fixed.lose(4, start);
         assert_eq!(fixed.left(120, 0, start + SECOND * 59), 116);
         assert_eq!(fixed.left(120, 0, start + SECOND * 60), 120);
+    }
+
+    #[test]
+    fn what_is_lost_is_recovered_one_by_one() {
+        let start = Instant::now();
+        let mut fixed = FixedWindow::new(WINDOW);
+        for second in 0..4 {
+            fixed.lose(1, start + SECOND * second);
+        }
+        let now = start + SECOND * 5;
+        assert_eq!(fixed.recovers(4, now), now);
+        assert_eq!(fixed.recovers(3, now), start + SECOND * 60);
+        assert_eq!(fixed.recovers(0, now), start + SECOND * 63);
+        assert_eq!(fixed.left(4, 0, start + SECOND * 62), 3);
+        assert_eq!(fixed.recovers(0, start + SECOND * 70), start + SECOND * 70);
     }
 
     #[test]

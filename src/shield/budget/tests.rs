@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sandbox::limiter::{self, Limiter};
 use crate::shield::signals::{Reset, RetryAfter};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -153,6 +154,56 @@ fn a_probe_that_was_never_sent_makes_room_for_another() {
     budget.give_back(probe, then);
     assert!(budget.spend(1, then).is_some());
     assert!(budget.spend(1, then).is_none());
+}
+
+/// A budget of so many whose window is proven to be fixed, a moment after it was, and the limiter.
+fn proven_fixed(limit: u32) -> (Budget, Instant) {
+    let began = start();
+    let settings = Settings {
+        requests: limit,
+        window: MINUTE,
+    };
+    let mut limiter = Limiter::new(limiter::Kind::Fixed, limit, MINUTE).anchored_at(began);
+    let (mut budget, mut now) = (Budget::new(settings, began), began);
+    while budget.snapshot(now).kind != Kind::Fixed {
+        now = budget.opening(0, now + SECOND / 10);
+        assert!(now < began + MINUTE * 10, "it can be proven");
+        let verdict = limiter.take(now);
+        assert!(verdict.allowed);
+        let since_epoch = |at: Instant| 1_800_000_000 + (at - began).as_secs();
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch(now));
+        let signals = Signals {
+            limit: Some(limit),
+            remaining: Some(verdict.remaining),
+            reset: Some(Reset(since_epoch(now + verdict.reset_after))),
+            date: Some(date),
+            ..Signals::default()
+        };
+        let spent = budget.spend(1, now).expect("the opening is honest");
+        budget.settle(spent, Some(&signals), now, date);
+    }
+    (budget, now)
+}
+
+#[test]
+fn a_fixed_window_used_up_by_answers_that_never_came_is_foretold_to_recover() {
+    let (mut budget, proven) = proven_fixed(10);
+    // A window of which no answer tells.
+    let mut now = proven + MINUTE * 3;
+    let first_lost = now + SECOND / 10;
+    for _ in 0..10 {
+        let spent = budget.spend(1, now).expect("a burst");
+        now += SECOND / 10;
+        budget.settle(spent, None, now, wall());
+    }
+    let told = budget.opening(0, now);
+    assert_eq!(told, first_lost + MINUTE);
+    assert!(budget.opening(9, now) >= now + MINUTE);
+    // What is told holds to the moment, whenever it is asked.
+    let later = now + (told - now) / 2;
+    assert_eq!(budget.opening(0, later), told);
+    assert!(budget.opening(0, later + SECOND) > later + SECOND);
+    assert!(budget.spend(1, told).is_some());
 }
 
 #[test]
