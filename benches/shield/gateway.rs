@@ -27,7 +27,7 @@ use crate::{LIMIT, MEASURED, WARM_UP, WINDOW, World};
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 /// As the shield sets up its queue.
-const QUEUE: queue::Settings = queue::Settings {
+pub(crate) const QUEUE: queue::Settings = queue::Settings {
     window: WINDOW,
     reserve: 0.1,
     per_caller: 50,

@@ -68,6 +68,10 @@ mod unknown;
 /// Use of the window above which classes are served strictly in order.
 const STRICT_ABOVE: f64 = 0.5;
 
+/// Most requests that [`Queue::expired`] takes out: whoever comes calls, and is to be refused in less
+/// than a millisecond though hundreds expire at once.
+const MOST_EXPIRED: usize = 32;
+
 /// Names a waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(u64);
@@ -175,11 +179,14 @@ impl<T> Queue<T> {
         Some((waiting.ask, waiting.ticket))
     }
 
-    /// Takes out the requests whose deadline has passed, each with a new prediction.
+    /// Takes out requests whose deadline has passed, each with a new prediction. Of more than a few
+    /// dozen the rest comes with the next calls; until then [`Queue::wake_at`] says at once.
     pub fn expired(&mut self, pace: &impl Pace, now: Instant) -> Vec<(T, Refusal)> {
         self.sweep(now);
         let mut expired = Vec::new();
-        while let Some(id) = self.overdue.pop_first() {
+        while expired.len() < MOST_EXPIRED
+            && let Some(id) = self.overdue.pop_first()
+        {
             let Some(waiting) = self.forget(id) else {
                 continue;
             };

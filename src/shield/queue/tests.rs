@@ -329,6 +329,26 @@ fn who_would_be_too_late_if_overtaken_somewhat_more_is_not_let_in() {
 }
 
 #[test]
+fn of_hundreds_that_expire_at_once_a_call_takes_out_a_few_dozen() {
+    let (mut queue, mut pace, now) = closed();
+    pace.spend(1, now);
+    for ticket in 0..100 {
+        let ask = ask(ticket % 4, Class::Service, now + secs(1.0));
+        offer(&mut queue, ask, ticket, &pace, now);
+    }
+    let later = now + secs(2.0);
+    let mut out = Vec::new();
+    for taken in [32, 32, 32, 4] {
+        assert_eq!(queue.wake_at(&pace, later), Some(later));
+        let expired = queue.expired(&pace, later);
+        assert_eq!(expired.len(), taken);
+        out.extend(expired.into_iter().map(|(ticket, _)| ticket));
+    }
+    assert_eq!(queue.wake_at(&pace, later), None);
+    assert!(out.into_iter().eq(0..100));
+}
+
+#[test]
 fn one_that_leaves_is_forgotten_once() {
     let (mut queue, pace, now) = closed();
     let first = offer(

@@ -22,6 +22,8 @@ pub(super) struct Quotas {
     callers: BTreeMap<CallerId, Caller>,
     by_age: BTreeSet<(Instant, CallerId)>,
     weights: u64,
+    /// How many callers have each weight.
+    by_weight: BTreeMap<u32, usize>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Quotas {
             callers: BTreeMap::new(),
             by_age: BTreeSet::new(),
             weights: 0,
+            by_weight: BTreeMap::new(),
         }
     }
 
@@ -56,11 +59,11 @@ impl Quotas {
             started: VecDeque::new(),
             spent: 0,
         });
-        self.weights = self.weights - u64::from(entry.weight) + u64::from(weight);
-        entry.weight = weight;
+        let before = std::mem::replace(&mut entry.weight, weight);
         self.by_age.remove(&(entry.last, caller));
         entry.last = entry.last.max(now);
         self.by_age.insert((entry.last, caller));
+        self.weigh(before, weight);
     }
 
     /// Whether `caller` may spend `cost` on an unknown id with the standing of a known one.
@@ -113,13 +116,28 @@ impl Quotas {
 
     /// The greatest weight among those that asked in the last window.
     pub(super) fn heaviest(&self) -> u32 {
-        let weights = self.callers.values().map(|caller| caller.weight);
-        weights.max().unwrap_or(1)
+        self.by_weight
+            .last_key_value()
+            .map_or(1, |(&weight, _)| weight)
     }
 
     /// The weights of all that asked in the last window.
     pub(super) fn weights(&self) -> u64 {
         self.weights
+    }
+
+    /// Counts a caller of another weight than before; without any, it is not there.
+    fn weigh(&mut self, before: u32, after: u32) {
+        self.weights = self.weights - u64::from(before) + u64::from(after);
+        if let Some(alike) = self.by_weight.get_mut(&before) {
+            *alike -= 1;
+            if *alike == 0 {
+                self.by_weight.remove(&before);
+            }
+        }
+        if after > 0 {
+            *self.by_weight.entry(after).or_default() += 1;
+        }
     }
 
     /// Forgets callers that asked for nothing for a window; those that wait stay.
@@ -138,9 +156,30 @@ impl Quotas {
                     entry.last = now;
                 }
             } else {
-                self.weights -= u64::from(entry.weight);
+                let before = entry.weight;
                 self.callers.remove(&caller);
+                self.weigh(before, 0);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_those_of_the_callers_that_asked_in_the_last_window() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut quotas = Quotas::new(second * 60);
+        assert_eq!((quotas.heaviest(), quotas.weights()), (1, 0));
+        for (at, caller, weight) in [(0, 1, 7), (1, 2, 7), (2, 3, 2), (30, 2, 5)] {
+            quotas.asked(CallerId(caller), weight, start + second * at);
+        }
+        assert_eq!((quotas.heaviest(), quotas.weights()), (7, 14));
+        quotas.asked(CallerId(3), 2, start + second * 61);
+        assert_eq!((quotas.heaviest(), quotas.weights()), (5, 7));
+        quotas.asked(CallerId(4), 1, start + second * 200);
+        assert_eq!((quotas.heaviest(), quotas.weights()), (1, 1));
     }
 }
