@@ -63,7 +63,9 @@ async fn serve(kind: Kind, address: SocketAddr) -> io::Result<()> {
             // A client that has left is no news.
             match &*kind {
                 Kind::Bytes => drop(Box::pin(answer_with_bytes(stream)).await),
-                Kind::Hyper => serve_http(stream, |_| constant()).await,
+                Kind::Hyper => {
+                    serve_http(stream, |_| constant()).await;
+                }
                 Kind::Origin(control) => {
                     serve_http(stream, |request| origin(control, request)).await
                 }
