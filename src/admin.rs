@@ -122,8 +122,8 @@ impl Admin {
 }
 
 impl Application for Admin {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.answer(&request).unwrap_or_else(|failure| {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<crate::body::Body> {
+        let response = self.answer(&request).unwrap_or_else(|failure| {
             let mut response = self.refuse(&Problem::from(&failure)).map(Full::new);
             if matches!(failure, Failure::Request(_)) && request.version() < Version::HTTP_2 {
                 // A body that nobody reads would be taken for the next request.
@@ -131,7 +131,8 @@ impl Application for Admin {
                 response.headers_mut().insert(CONNECTION, close);
             }
             response
-        })
+        });
+        response.map(Into::into)
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {

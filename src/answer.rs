@@ -13,13 +13,13 @@ use http::header::{
     AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VIA,
 };
 use http::{Method, Response, StatusCode, Version, request};
-use http_body_util::Full;
 
+use crate::body::Body;
 use crate::cache::Landed;
 use crate::cache::entry::Entry;
 use crate::cache::status::{CacheStatus, End, HitDetail, Reason};
 use crate::failure::{Failure, Unsent};
-use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID};
+use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID, passed_on};
 use crate::problem::Problem;
 
 /// What a request is answered with.
@@ -31,12 +31,27 @@ pub struct Answer {
     age: Option<u64>,
     /// What comes after the request on its connection cannot be trusted to be another one.
     ends_connection: bool,
+    /// The request's body, if it had one, was read to its end.
+    has_read: bool,
+}
+
+/// An answer of Flameup's to one request alone, its body perhaps still to come.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// All its headers; what may reach the client is chosen here.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Body,
 }
 
 #[derive(Debug)]
 enum Content {
     /// Flameup's own words.
     Flameup(Arc<Entry>),
+    /// Flameup's own words, on their way through.
+    Relayed(Box<Head>),
     /// Ours.
     Problem(Problem),
 }
@@ -87,6 +102,7 @@ impl Answer {
             age: Some(entry.age_seconds(now)),
             content: Content::Flameup(entry),
             ends_connection: false,
+            has_read: false,
         }
     }
 
@@ -107,7 +123,36 @@ impl Answer {
             age: Some(landed.entry.age_seconds(now)).filter(|_| landed.entry.was_aged()),
             content: Content::Flameup(Arc::clone(&landed.entry)),
             ends_connection: false,
+            has_read: false,
         }
+    }
+
+    /// Flameup's answer to a forward of the whole request, of which Flameup `has_read` the body.
+    pub fn relayed(head: Head, reason: Reason, has_read: bool) -> Self {
+        Self {
+            cache_status: CacheStatus::Forward {
+                reason,
+                status: Some(head.status),
+                end: End::Relayed,
+            },
+            age: None,
+            content: Content::Relayed(Box::new(head)),
+            ends_connection: false,
+            has_read,
+        }
+    }
+
+    /// Notes whether the request's body, if it had one, was read to its end.
+    #[must_use]
+    pub fn having_read(mut self, has_read: bool) -> Self {
+        self.has_read = has_read;
+        self
+    }
+
+    /// Whether the request's body, if it had one, was read to its end. What of it was not would be
+    /// taken for the next request.
+    pub fn has_read(&self) -> bool {
+        self.has_read
     }
 
     /// Ours: asking failed.
@@ -125,6 +170,7 @@ impl Answer {
             },
             age: None,
             ends_connection: false,
+            has_read: false,
         }
     }
 
@@ -142,6 +188,7 @@ impl Answer {
             cache_status: CacheStatus::None { detail },
             age: None,
             ends_connection: matches!(failure, Failure::Request(_)),
+            has_read: false,
         }
     }
 
@@ -162,13 +209,21 @@ impl Answer {
         request: &request::Parts,
         request_id: HeaderValue,
         close: bool,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Body> {
         let mut headers = HeaderMap::with_capacity(12);
-        let (status, body) = match &self.content {
-            Content::Flameup(entry) => flameups(entry, request, &mut headers),
+        let (status, body) = match self.content {
+            Content::Flameup(entry) => {
+                let (status, body) = flameups(&entry, request, &mut headers);
+                (status, whole(body, &mut headers, &request.method))
+            }
             Content::Problem(problem) => {
                 problem.write_headers(&mut headers);
-                (problem.status(), Some(problem.body()))
+                let body = whole(Some(problem.body()), &mut headers, &request.method);
+                (problem.status(), body)
+            }
+            Content::Relayed(head) => {
+                write_relayed(&head.headers, &request.method, &mut headers);
+                (head.status, head.body)
             }
         };
         if let Some(age) = self.age {
@@ -178,7 +233,10 @@ impl Answer {
         if (close || self.ends_connection) && request.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        respond(status, headers, body, &request.method)
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
     }
 
     fn from_memory(entry: Arc<Entry>, now: Instant, detail: Option<HitDetail>) -> Self {
@@ -188,6 +246,7 @@ impl Answer {
             age: Some(entry.age_seconds(now)),
             content: Content::Flameup(entry),
             ends_connection: false,
+            has_read: false,
         }
     }
 }
@@ -239,21 +298,31 @@ fn client_has(etag: &HeaderValue, headers: &HeaderMap) -> bool {
     etag.is_ok_and(|etag| !condition.precondition_passes(&etag))
 }
 
-fn respond(
-    status: StatusCode,
-    mut headers: HeaderMap,
-    body: Option<Bytes>,
-    method: &Method,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(match body {
-        Some(body) if *method == Method::HEAD => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-            Full::default()
+/// Those headers of a relayed answer that reach a client. The length of a body is told by its
+/// framing; of the body that a HEAD has none of, by Flameup.
+fn write_relayed(from: &HeaderMap, method: &Method, to: &mut HeaderMap) {
+    for (name, value) in passed_on(from) {
+        to.append(name, value);
+    }
+    let also = [
+        Some(ETAG),
+        (*method == Method::HEAD).then_some(CONTENT_LENGTH),
+    ];
+    for name in also.into_iter().flatten() {
+        if let Some(value) = from.get(&name) {
+            to.insert(name, value.clone());
         }
-        Some(body) => Full::new(body),
-        None => Full::default(),
-    });
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+    }
+}
+
+/// A body that is there; of a HEAD, only its length.
+fn whole(body: Option<Bytes>, headers: &mut HeaderMap, method: &Method) -> Body {
+    let Some(body) = body else {
+        return Body::default();
+    };
+    if *method == Method::HEAD {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        return Body::default();
+    }
+    Body::from(body)
 }

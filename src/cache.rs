@@ -14,7 +14,7 @@
 //! - Storing needs the [`Obligation`] of the fetch that brought the answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -67,6 +67,10 @@ pub struct Settings {
     pub negative_ttl: Duration,
     /// After what time a fetch counts as stalled and is replaced once.
     pub stall_after: Duration,
+    /// Whether Persons that pass by in lists and searches are taken note of.
+    pub harvest: bool,
+    /// Whether an event or a new device changes its person.
+    pub events_invalidate: bool,
 }
 
 /// What is stored for a lookup, and what it may be used for.
@@ -180,6 +184,8 @@ pub struct Cache<F> {
     absences: Store,
     changes: Arc<Changes>,
     flights: Arc<Collapse<Landing<F>>>,
+    /// By workspace: which fields the last person had that was read; zero before the first.
+    shapes: Box<[AtomicU64]>,
     settings: Settings,
     jitter: ahash::RandomState,
 }
@@ -197,6 +203,7 @@ impl<F: Clone> Cache<F> {
             changes: Changes::new(workspaces),
             absences: Store::new(absences_bytes, settings.negative_ttl),
             flights: Collapse::new(settings.stall_after),
+            shapes: (0..workspaces).map(|_| AtomicU64::new(0)).collect(),
             settings,
             jitter: ahash::RandomState::new(),
         }
@@ -387,6 +394,16 @@ impl<F: Clone> Cache<F> {
         self.jittered(self.settings.negative_ttl, key, now)
     }
 
+    /// Whether Persons that pass by are taken note of.
+    pub fn harvests(&self) -> bool {
+        self.settings.harvest
+    }
+
+    /// Whether an event or a new device changes its person.
+    pub fn events_invalidate(&self) -> bool {
+        self.settings.events_invalidate
+    }
+
     /// Lets go of what has outlived its retention or its room. Called about once a second.
     pub fn maintain(&self, now: Instant) {
         for written in self.changes.all_due(now) {
@@ -445,7 +462,10 @@ impl<F: Clone> Cache<F> {
         let publication = self
             .changes
             .publish(landed.to_judge(), now, || match landed.storing {
-                Storing::Person => self.put_person(&landed.asked, &landed.entry),
+                Storing::Person => {
+                    self.note_shape(landed);
+                    self.put_person(&landed.asked, &landed.entry)
+                }
                 Storing::Absence { kept } => self.put_absence(landed, kept),
                 Storing::Nowhere => false,
             });

@@ -84,3 +84,16 @@
 //! comes back at that time goes before those of its class who were told nothing. Otherwise all come
 //! back together and most are refused again. Given up: some bookkeeping, and a slot in eleven that
 //! is promised to nobody. Reopened by: callers that ignore `Retry-After`.
+//!
+//! # A request that is sent on is sent once, and outlives its client
+//! No idempotency key is documented, and sends reach real people, so nothing is repeated, not even
+//! after a connection that failed. A task of its own sees the request to its end: a client that
+//! leaves must not leave a change behind of which the cache hears nothing, and a client that reads
+//! slowly must not keep a place among the forwards. Given up: answers whose client takes longer than
+//! `upstream.timeout` to read them. Reopened by: answers much larger than a page of people.
+//!
+//! # The last bytes wait for the cache
+//! The last piece of a write's body goes to Flameup when the cache has heard whom it names, and the
+//! last piece of the answer to the client when the cache has dropped them. Flameup cannot act on
+//! half a JSON text, and the client cannot have the whole answer, before that. Given up: one piece
+//! of delay. Reopened by: nothing known.

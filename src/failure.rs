@@ -74,6 +74,12 @@ pub enum RequestError {
     /// A body beyond `server.limits.body_bytes`.
     #[error("the request body is too large")]
     BodyTooLarge,
+    /// The body ended before its time, or is framed wrongly.
+    #[error("the request body broke off")]
+    BodyBroken,
+    /// The body had not ended by the time that an answer had to be there.
+    #[error("the request body took too long")]
+    BodyTooSlow,
     /// More header lines than `server.limits.headers`.
     #[error("the request has too many headers")]
     TooManyHeaders,

@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Request, Response, Uri, Version, request};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, request};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
+mod change;
 pub mod exchange;
 pub mod fetch;
+mod forward;
 mod read;
 
 use crate::answer::{self, Answer};
 use crate::auth::{Caller, Callers};
+use crate::body;
 use crate::cache::control::RequestDirectives;
 use crate::cache::{Cache, Settings};
 use crate::clock::Clock;
@@ -28,9 +31,10 @@ use crate::problem::Problem;
 use crate::route::Route;
 use crate::server::Application;
 use crate::telemetry::Telemetry;
-use crate::upstream::Upstream;
+use crate::upstream::{BoxError, Upstream};
 use crate::workspace::Workspace;
 use exchange::Exchange;
+use forward::Passage;
 use read::Read;
 
 /// How long a body without announced length may take to turn out to be none.
@@ -83,31 +87,35 @@ impl Gateway {
     ///
     /// # Cancellation
     /// When the client leaves, waiting ends; a fetch that was started for it goes on and is stored.
-    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Response<body::Body>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
         let now = self.clock.now();
         let (request, mut body) = request.into_parts();
         let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
-        let has_body = has_content(request.version, &mut body).await;
-        let answer = self.answer(&request, has_body, &mut exchange, now).await;
+        let has_body = has_content(&request, &mut body).await;
+        let body = has_body.then_some(body);
+        let answer = self.answer(&request, body, &mut exchange, now).await;
         let (cache_status, age) = (answer.cache_status(), answer.age());
-        // What of a body was not read would be taken for the next request.
-        let response = answer.into_response(&request, exchange.id().clone(), has_body);
+        let unread = has_body && !answer.has_read();
+        let response = answer.into_response(&request, exchange.id().clone(), unread);
         exchange.end(response.status(), cache_status, age);
         response
     }
 
     /// The request path.
-    async fn answer<'g>(
+    async fn answer<'g, B>(
         self: &'g Arc<Self>,
         request: &request::Parts,
-        has_body: bool,
+        body: Option<B>,
         exchange: &mut Exchange<'g>,
         now: Instant,
-    ) -> Answer {
-        match self.admit(request, has_body, exchange) {
+    ) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        match self.admit(request, body.is_some(), exchange) {
             Err(failure) => Answer::refused(&failure),
             Ok((caller, Route::ReadPerson { person, query })) => {
                 let workspace = caller.workspace();
@@ -125,6 +133,19 @@ impl Gateway {
                 };
                 self.read(read).await
             }
+            Ok((caller, Route::Forward(forward))) => {
+                let max_wait = caller.workspace().shield().max_wait();
+                let passage = Passage {
+                    caller,
+                    forward,
+                    request,
+                    body,
+                    request_id: exchange.id(),
+                    patience: patience(&request.headers, max_wait),
+                };
+                // Apart, so that lookups need not carry the room for it.
+                Box::pin(self.forward(passage)).await
+            }
         }
     }
 
@@ -141,7 +162,7 @@ impl Gateway {
         let route = Route::classify(&request.method, &request.uri)?;
         exchange.took(&route);
         caller.require(route.scope())?;
-        check_body(&request.headers, has_body, &self.bounds)?;
+        check_body(request, has_body, &self.bounds)?;
         Ok((caller, route))
     }
 
@@ -156,7 +177,7 @@ impl Gateway {
 }
 
 impl Application for Gateway {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<body::Body> {
         Gateway::handle(&self, request).await
     }
 
@@ -169,13 +190,17 @@ impl Application for Gateway {
     }
 }
 
-/// Whether a body follows. On HTTP/2 a stream that is open may still be about to end without one;
-/// on HTTP/1 whatever is framed as a body is one.
-async fn has_content(version: Version, body: &mut (impl Body<Data = Bytes> + Unpin)) -> bool {
+/// Whether a body follows. On HTTP/2 a stream that is open may still be about to end without one,
+/// which matters to reads alone; on HTTP/1 whatever is framed as a body is one.
+async fn has_content(
+    request: &request::Parts,
+    body: &mut (impl Body<Data = Bytes> + Unpin),
+) -> bool {
     if body.is_end_stream() {
         return false;
     }
-    if version < Version::HTTP_2 || body.size_hint().lower() > 0 {
+    let version = request.version;
+    if version < Version::HTTP_2 || body.size_hint().lower() > 0 || !is_read(&request.method) {
         return true;
     }
     let first = async {
@@ -240,14 +265,24 @@ fn agrees(target: &Uri, host: &[u8]) -> bool {
         .is_none_or(|authority| authority.as_str().as_bytes().eq_ignore_ascii_case(host))
 }
 
-/// No route there is takes a body.
-fn check_body(headers: &HeaderMap, has_body: bool, bounds: &Bounds) -> Result<(), RequestError> {
-    let announced: Option<u64> = headers
+/// Whether the method is one that takes no body here.
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Refuses a body that is too large by its own account, and any with a read.
+fn check_body(
+    request: &request::Parts,
+    has_body: bool,
+    bounds: &Bounds,
+) -> Result<(), RequestError> {
+    let announced: Option<u64> = request
+        .headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     match announced {
         Some(length) if length > bounds.body_bytes => Err(RequestError::BodyTooLarge),
-        _ if has_body => Err(RequestError::BodyOnRead),
+        _ if has_body && is_read(&request.method) => Err(RequestError::BodyOnRead),
         _ => Ok(()),
     }
 }

@@ -5,8 +5,8 @@
 
 use http::HeaderMap;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue, LAST_MODIFIED,
-    RETRY_AFTER,
+    ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName,
+    HeaderValue, LAST_MODIFIED, RETRY_AFTER,
 };
 
 /// `Cache-Status` (RFC 9211).
@@ -29,6 +29,25 @@ const PASSED_ON: [HeaderName; 5] = [
     CACHE_CONTROL,
     RETRY_AFTER,
 ];
+
+/// Headers of a client's that go to Flameup with a request that is forwarded whole: they describe its
+/// body, what it is tried for, or which trace it belongs to. The length is made anew by framing.
+static SENT_ON: [HeaderName; 6] = [
+    ACCEPT,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
+
+/// Those lines of a client's headers that go to Flameup with its request.
+pub fn sent_on(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+    SENT_ON.iter().flat_map(|name| {
+        let values = headers.get_all(name).iter();
+        values.map(move |value| (name.clone(), value.clone()))
+    })
+}
 
 /// Those lines of an upstream answer's headers that may reach a client, each free of the others.
 pub fn passed_on(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {

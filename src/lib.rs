@@ -17,6 +17,10 @@
 //!    answer must prove whose it is before it is stored or given to anybody.
 //! 7. [`answer`] makes the response, [`problem`] where the gateway answers for itself.
 //!
+//! What is no lookup skips step 4: it is sent on once, as it is, and its [`body`] and the answer's
+//! pass piece by piece. A change is told to the cache before Flameup can act on it and again before
+//! its client has the whole answer, so that nobody reads afterwards what was before.
+//!
 //! [`gateway`] is this list as code. [`telemetry`] counts and logs, [`admin`] shows it to
 //! operators, [`serve`] puts the parts together, and [`design`] says why things are as they are.
 //!
@@ -29,6 +33,7 @@
 pub mod admin;
 pub mod answer;
 pub mod auth;
+pub mod body;
 pub mod cache;
 pub mod clock;
 pub mod config;

@@ -185,7 +185,7 @@ pub(crate) fn is_email(text: &str) -> bool {
 }
 
 /// Percent-decodes one path segment, once, and refuses what no identifier may be.
-fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
+pub(crate) fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
     if has_bad_escape(segment.as_bytes()) {
         return Err(Error::BadEscape);
     }
@@ -211,7 +211,7 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
 }
 
 /// Encodes an identifier for a path segment, in the one canonical way.
-fn encode(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn encode(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, ENCODED)
 }
 
@@ -221,14 +221,6 @@ fn has_bad_escape(bytes: &[u8]) -> bool {
         let digits = bytes.get(at + 1..at + 3);
         !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     })
-}
-
-/// Decides whether a path segment is one of the words that stand where an id would.
-///
-/// `search`, `batch` and `upsert` are words of the API, not people, however they are encoded.
-pub fn is_reserved_word(segment: &str) -> bool {
-    let decoded = percent_decode_str(segment).decode_utf8_lossy();
-    matches!(decoded.as_ref(), "search" | "batch" | "upsert")
 }
 
 #[cfg(test)]
@@ -321,14 +313,6 @@ mod tests {
                 "{other}"
             );
         }
-    }
-
-    #[test]
-    fn reserved_words_are_recognised_however_they_are_encoded() {
-        assert!(is_reserved_word("search"));
-        assert!(is_reserved_word("%62atch"));
-        assert!(!is_reserved_word("Search"));
-        assert!(!is_reserved_word("search1"));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl From<&Failure> for Problem {
                 unusable("Flameup answered with another person than the one asked for")
             }
             Failure::UnexpectedStatus(_) => {
-                unusable("Flameup answered with a status no lookup has")
+                unusable("Flameup answered with a status that is of no use to a client")
             }
             Failure::KeyRefused => key_refused(),
             Failure::RateLimited { retry_after } => budget_spent(*retry_after),
@@ -161,7 +161,13 @@ fn of_request(error: RequestError) -> Problem {
             bad("The request target and the Host header name different hosts")
         }
         RequestError::Framing => bad("Send either Content-Length or Transfer-Encoding, not both"),
-        RequestError::BodyOnRead => bad("A lookup has no body; send it without one"),
+        RequestError::BodyOnRead => bad("This request has no body; send it without one"),
+        RequestError::BodyBroken => bad("The request body broke off"),
+        RequestError::BodyTooSlow => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "http_request_error",
+            "The request body did not come to an end in time",
+        ),
         RequestError::BodyTooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "http_request_error",
@@ -218,6 +224,11 @@ fn of_route(error: route::Error) -> Problem {
             StatusCode::URI_TOO_LONG,
             "http_request_error",
             "The request target is longer than 8 KiB",
+        ),
+        route::Error::Segment => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "http_request_error",
+            "The path has an empty segment, a dot segment, a bad escape, or characters no path may have",
         ),
         route::Error::Person(error) => Problem::new(
             StatusCode::BAD_REQUEST,
@@ -288,6 +299,10 @@ fn of_upstream(error: &upstream::Error) -> Problem {
         Error::TooLarge => bad(
             "http_response_body_size",
             "Flameup's answer is larger than 1 MiB",
+        ),
+        Error::TooLargeToRelay => bad(
+            "http_response_body_size",
+            "Flameup's answer is larger than 16 MiB",
         ),
         Error::Encoded => bad(
             "http_response_content_coding",

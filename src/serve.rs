@@ -200,6 +200,8 @@ fn settings(config: &Config) -> Settings {
         // Half of the time that it may take at most: late enough that it is the exception, early
         // enough that a second attempt can still serve those who wait.
         stall_after: config.upstream.timeout / 2,
+        harvest: cache.harvest,
+        events_invalidate: cache.events_invalidate,
     }
 }
 

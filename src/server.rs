@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,6 +23,7 @@ mod connection;
 pub mod listener;
 mod socket;
 
+use crate::body::Body;
 use crate::config::Limits;
 use crate::problem::Problem;
 use listener::{Listener, Stream};
@@ -43,7 +43,7 @@ pub trait Application: Send + Sync + 'static {
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    ) -> impl Future<Output = Response<Body>> + Send;
 
     /// Puts a problem with a request that could not even be read into the form of a response.
     fn refuse(&self, problem: &Problem) -> Response<Bytes>;

@@ -116,6 +116,10 @@ pub enum Purpose {
     Bypass,
     /// The first attempt failed.
     Retry,
+    /// A client's request that may change something; sent once, whatever comes of it.
+    Write,
+    /// A client's request that changes nothing and is not a lookup.
+    PassThrough,
 }
 
 impl Purpose {
@@ -127,6 +131,8 @@ impl Purpose {
             Self::Refresh => "refresh",
             Self::Bypass => "bypass",
             Self::Retry => "retry",
+            Self::Write => "write",
+            Self::PassThrough => "pass_through",
         }
     }
 
@@ -134,7 +140,12 @@ impl Purpose {
     pub fn cost(self) -> u32 {
         match self {
             Self::Retry => retry::COST,
-            Self::Miss | Self::Revalidation | Self::Refresh | Self::Bypass => 1,
+            Self::Miss
+            | Self::Revalidation
+            | Self::Refresh
+            | Self::Bypass
+            | Self::Write
+            | Self::PassThrough => 1,
         }
     }
 }

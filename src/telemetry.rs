@@ -58,6 +58,21 @@ pub struct Forwarded<'a> {
     pub duration: Duration,
 }
 
+/// What both kinds of forward are counted by.
+#[derive(Clone, Copy, Debug)]
+pub struct Spending<'a> {
+    /// Whose key it went out under.
+    pub workspace: &'a str,
+    /// Whose share it was charged to.
+    pub client: &'a str,
+    /// What it was made for.
+    pub purpose: Purpose,
+    /// Flameup's status, if it answered.
+    pub status: Option<StatusCode>,
+    /// From sending to the last byte.
+    pub duration: Duration,
+}
+
 impl Telemetry {
     /// Telemetry that writes the access log as told.
     ///
@@ -105,7 +120,13 @@ impl Telemetry {
 
     /// Counts a forward, and logs it if it was of no use.
     pub fn forwarded(&self, forward: &Forwarded<'_>) {
-        self.metrics.forwarded(forward);
+        self.metrics.forwarded(&Spending {
+            workspace: forward.workspace,
+            client: forward.client,
+            purpose: forward.purpose,
+            status: forward.status,
+            duration: forward.duration,
+        });
         let Some(failure) = forward.failure else {
             return;
         };
@@ -117,6 +138,22 @@ impl Telemetry {
             upstream.status = forward.status.map(|status| status.as_u16()),
             duration_ms = u64::try_from(forward.duration.as_millis()).unwrap_or(u64::MAX),
             error = chain(failure),
+            "forward failed"
+        );
+    }
+
+    /// Counts a forward of a whole request, and logs it if it was of no use. Its path is not named:
+    /// it may name a person.
+    pub fn relayed(&self, relayed: &Spending<'_>, route: &str, failure: Option<&Failure>) {
+        self.metrics.forwarded(relayed);
+        let Some(failure) = failure else { return };
+        warn!(
+            { workspace.name = relayed.workspace,
+            forward.purpose = relayed.purpose.word(),
+            http.route = route,
+            upstream.status = relayed.status.map(|status| status.as_u16()),
+            duration_ms = u64::try_from(relayed.duration.as_millis()).unwrap_or(u64::MAX),
+            error = chain(failure) },
             "forward failed"
         );
     }

@@ -13,20 +13,21 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout_at;
 
 pub mod connect;
+pub mod relay;
 pub mod request;
 pub mod response;
+mod scan;
+pub mod upload;
 
 use crate::config;
 use crate::shield::{Permit, Sent};
 use connect::Connector;
-use request::PersonRequest;
+use request::{Outgoing, PersonRequest};
 pub use response::Response;
 
 /// Idle connections kept. Two requests a second never need many.
@@ -48,7 +49,7 @@ const MAX_HEADERS: usize = 100;
 /// Sends requests to Flameup.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<Connector, Empty<Bytes>>,
+    client: Client<Connector, Outgoing>,
     base: config::BaseUrl,
     timeout: Duration,
 }
@@ -89,6 +90,9 @@ pub enum Error {
     /// The body is larger than [`response::MAX_BODY_BYTES`].
     #[error("the upstream's answer is larger than 1 MiB")]
     TooLarge,
+    /// The body is larger than [`relay::MAX_RELAYED_BYTES`].
+    #[error("the upstream's answer is larger than 16 MiB")]
+    TooLargeToRelay,
     /// The body has a content coding nobody asked for.
     #[error("the upstream's answer has a content coding")]
     Encoded,
@@ -181,6 +185,7 @@ impl Error {
             | Self::Timeout
             | Self::Body(_)
             | Self::TooLarge
+            | Self::TooLargeToRelay
             | Self::Encoded
             | Self::QuotesKey => false,
         }

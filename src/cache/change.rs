@@ -1,6 +1,7 @@
 //! What a change, a purge or an erasure does to what is stored.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::workspace::Workspace;
 
 /// One whole Person, as Flameup sent it in an answer that was not the read of one person.
 #[derive(Clone, Debug)]
-pub struct Passing {
+pub struct Seen {
     /// Its bytes.
     pub body: Bytes,
     /// When the answer was asked for.
@@ -59,12 +60,15 @@ impl<F: Clone> Cache<F> {
         &self,
         workspace: &Workspace,
         touched: &Touched,
-        written: Vec<Passing>,
+        written: Vec<Seen>,
         now: Instant,
     ) {
         self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+        // Who changes one person is about to look at them. Of many, only those are kept that
+        // somebody has asked for.
+        let one = written.len() == 1;
         for person in written {
-            self.keep_written(workspace, &person, now);
+            self.keep_written(workspace, &person, one, now);
         }
     }
 
@@ -123,7 +127,7 @@ impl<F: Clone> Cache<F> {
 
     /// Takes note of people that passed by in a list, a search or a batch: whoever is stored
     /// already is brought up to date, nobody else is stored.
-    pub fn harvest(&self, workspace: &Workspace, seen: Vec<Passing>, now: Instant) {
+    pub fn harvest(&self, workspace: &Workspace, seen: Vec<Seen>, now: Instant) {
         for person in seen {
             self.harvest_one(workspace, &person, now);
         }
@@ -149,6 +153,9 @@ impl<F: Clone> Cache<F> {
         let names = self.names_of(&keys, &found);
         // First the note: what is stored after it was asked for later.
         self.changes.note(&names, hold, now);
+        if !found.is_empty() {
+            self.changes.were_stored(&names);
+        }
         let removed = self.remove(&keys, &found);
         // What was stored between looking and noting is found now, and is the last.
         removed + self.remove(&keys, &self.all_called(&keys))
@@ -240,7 +247,7 @@ impl<F: Clone> Cache<F> {
 
     /// Keeps a person that a write was answered with, to be stored when reads are held off no
     /// longer.
-    fn keep_written(&self, workspace: &Workspace, person: &Passing, now: Instant) {
+    fn keep_written(&self, workspace: &Workspace, person: &Seen, unasked: bool, now: Instant) {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
@@ -259,6 +266,10 @@ impl<F: Clone> Cache<F> {
         }
         for claim in claims.iter() {
             self.remove_absences(claim.key());
+        }
+        let wanted = unasked || self.changes.was_stored(&names);
+        if !wanted || self.shape(workspace) != Some(shape_of(&person.body)) {
+            return;
         }
         // Its age counts from now on: it was true when Flameup had written it.
         let entry = self.entry_of(&person.body, None, &keys, now);
@@ -287,7 +298,24 @@ impl<F: Clone> Cache<F> {
         });
     }
 
-    fn harvest_one(&self, workspace: &Workspace, person: &Passing, now: Instant) {
+    /// The shape of the last read of one person; `None` before the first.
+    fn shape(&self, workspace: &Workspace) -> Option<u64> {
+        let shape = self.shapes.get(usize::try_from(workspace.number()).ok()?)?;
+        Some(shape.load(Ordering::Relaxed)).filter(|shape| *shape != 0)
+    }
+
+    /// Remembers the shape of a read of one person.
+    pub(super) fn note_shape(&self, landed: &super::Landed) {
+        let number = landed.asked.person().workspace();
+        let shape = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.shapes.get(number));
+        if let Some(shape) = shape {
+            shape.store(shape_of(landed.entry.body()), Ordering::Relaxed);
+        }
+    }
+
+    fn harvest_one(&self, workspace: &Workspace, person: &Seen, now: Instant) {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
@@ -319,7 +347,7 @@ impl<F: Clone> Cache<F> {
 
     fn publish_harvested(
         &self,
-        person: &Passing,
+        person: &Seen,
         entry: &Arc<Entry>,
         keys: &Keys,
         updated_at: Option<jiff::Timestamp>,
@@ -402,6 +430,12 @@ fn read<'a>(workspace: &Workspace, body: &'a [u8]) -> Option<(Identity<'a>, Clai
     }
     let claims = workspace.claims(&identity);
     Some((identity, claims))
+}
+
+/// Which fields a Person has, as a number that is not zero. What a write is answered with is
+/// stored as the answer to a read only if it has the fields of one.
+fn shape_of(body: &[u8]) -> u64 {
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(body::fields(body)) | 1
 }
 
 /// How a Person that passed by compares with the answer that is stored.

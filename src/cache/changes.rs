@@ -62,6 +62,8 @@ struct Record {
     held_until: Option<Instant>,
     /// Until when nothing at all is stored: the person was erased.
     barred_until: Option<Instant>,
+    /// Somebody called so was stored when the change came.
+    was_stored: bool,
     /// What a write was answered with, to be stored once reads are held off no longer.
     written: Option<Arc<Written>>,
 }
@@ -161,6 +163,23 @@ impl Changes {
     pub fn outdates_everybody(&self, workspace: u32, number: Number) -> bool {
         self.of(workspace)
             .is_some_and(|everybody| everybody.load(Ordering::Acquire) > number)
+    }
+
+    /// Remembers that somebody was stored under `names`, all of which have just changed.
+    pub fn were_stored(&self, names: &[u64]) {
+        let mut recent = self.recent.lock();
+        for name in names {
+            if let Some(record) = recent.names.get_mut(name) {
+                record.was_stored = true;
+            }
+        }
+    }
+
+    /// Whether somebody was stored under one of `names` when it changed.
+    pub fn was_stored(&self, names: &[u64]) -> bool {
+        let recent = self.recent.lock();
+        let mut records = names.iter().filter_map(|name| recent.names.get(name));
+        records.any(|record| record.was_stored)
     }
 
     /// Keeps what a write was answered with until reads are held off no longer.

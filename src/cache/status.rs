@@ -60,6 +60,8 @@ pub enum Reason {
     Request,
     /// Such requests never use the cache.
     Bypass,
+    /// The request's method is not one that a cache answers.
+    Method,
 }
 
 /// What became of a forward.
@@ -173,7 +175,7 @@ impl CacheStatus {
                 ..
             } => Outcome::Revalidated,
             Self::Forward {
-                reason: Reason::Bypass,
+                reason: Reason::Bypass | Reason::Method,
                 ..
             } => Outcome::Bypass,
             Self::None { .. } => Outcome::None,
@@ -241,6 +243,7 @@ impl Reason {
             Self::Stale => "stale",
             Self::Request => "request",
             Self::Bypass => "bypass",
+            Self::Method => "method",
         }
     }
 }

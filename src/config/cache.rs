@@ -40,6 +40,9 @@ pub struct Cache {
     /// Whether people that pass by in lists, searches and writes bring up to date whoever of them
     /// is stored already. Default `true`.
     pub harvest: bool,
+    /// Whether a tracked event or a registered device makes its person be asked for again. Default
+    /// false.
+    pub events_invalidate: bool,
 }
 
 /// How the case of an email counts when people are told apart.

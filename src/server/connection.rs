@@ -11,7 +11,6 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
-use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -24,6 +23,7 @@ use super::activity::{Activity, Leaving, Look, Watch};
 use super::listener::Stream;
 use super::socket::{Socket, to_bytes};
 use super::{Application, Server};
+use crate::body::{self, Cut};
 use crate::problem::Problem;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -147,18 +147,18 @@ fn service<A: Application>(
 /// The body of an answer, which leaves until it is dropped.
 #[derive(Debug)]
 struct Tracked {
-    body: Full<Bytes>,
+    body: body::Body,
     _leaving: Leaving,
 }
 
 impl Body for Tracked {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Cut;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::Forwarded;
+use super::Spending;
 use super::histogram::{AGES, DURATIONS, Histogram};
 use super::shield::ShieldMetrics;
 use crate::cache::Cache;
@@ -48,8 +48,8 @@ pub struct Metrics {
     evictions: Family<EvictionLabels, Counter>,
 }
 
-/// By client, one counter for each of the routes' names.
-type Hits = HashMap<String, [Counter; route::NAMES.len()], ahash::RandomState>;
+/// By client, one counter for each route that memory may answer.
+type Hits = HashMap<String, [Counter; route::CACHED_NAMES.len()], ahash::RandomState>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
@@ -177,7 +177,7 @@ impl Metrics {
     }
 
     /// Counts a forward that has ended.
-    pub(super) fn forwarded(&self, forward: &Forwarded<'_>) {
+    pub(super) fn forwarded(&self, forward: &Spending<'_>) {
         let (workspace, purpose) = (forward.workspace.to_owned(), forward.purpose.word());
         let labels = PurposeLabels {
             workspace: workspace.clone(),
@@ -251,14 +251,14 @@ impl Metrics {
     }
 
     fn hit(&self, client: &str, route: &'static str) -> Option<&Counter> {
-        let at = route::NAMES.iter().position(|name| *name == route)?;
+        let at = route::CACHED_NAMES.iter().position(|name| *name == route)?;
         self.hits.get(client)?.get(at)
     }
 
     /// Resolves the counters of plain hits, so that a hit takes no lock.
     fn resolve_hits<'a>(&self, callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Hits {
         let counters = |(client, workspace): (&str, &str)| {
-            route::NAMES.map(|route| {
+            route::CACHED_NAMES.map(|route| {
                 let labels = RequestLabels {
                     workspace: workspace.to_owned(),
                     client: client.to_owned(),

@@ -1,8 +1,11 @@
 //! What is sent to Flameup, built from nothing.
 //!
-//! No header of a client's is copied. What a stored answer was asked with must not depend on which
+//! For a lookup, no header of a client's is copied. What a stored answer was asked with must not depend on which
 //! client happened to ask first, so every request for a person looks the same but for the id that
 //! lets an operator find it again.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{
@@ -10,15 +13,16 @@ use http::header::{
     VIA,
 };
 use http::{Method, Request, Uri};
-use http_body_util::Empty;
+use hyper::body::{Body, Frame, SizeHint};
 
+use super::upload::{self, Upload};
 use crate::config::BaseUrl;
 use crate::headers::{VIA_VALUE, X_REQUEST_ID};
 use crate::person::PersonRef;
 
-const USER_AGENT_VALUE: HeaderValue =
+pub(super) const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("flameup-gateway/", env!("CARGO_PKG_VERSION")));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request for one person.
 #[derive(Debug)]
@@ -42,17 +46,8 @@ impl PersonRequest<'_> {
         &self,
         base: &BaseUrl,
         authorization: &HeaderValue,
-    ) -> Result<Request<Empty<Bytes>>, http::Error> {
-        let mut target = self.person.path();
-        if let Some(query) = self.query {
-            target.push('?');
-            target.push_str(query);
-        }
-        let uri = Uri::builder()
-            .scheme(base.scheme.clone())
-            .authority(base.authority.clone())
-            .path_and_query(target)
-            .build()?;
+    ) -> Result<Request<Outgoing>, http::Error> {
+        let uri = target(base, self.person.path(), self.query)?;
         let mut request = Request::builder()
             .method(Method::GET)
             .uri(uri)
@@ -67,6 +62,62 @@ impl PersonRequest<'_> {
         if let Some(validator) = self.validator {
             request = request.header(IF_NONE_MATCH, validator);
         }
-        request.body(Empty::new())
+        request.body(Outgoing::Nothing)
     }
+}
+
+/// What goes with a request.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// No body.
+    Nothing,
+    /// A client's body.
+    Upload(Upload),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = upload::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, upload::Error>>> {
+        match &mut *self {
+            Self::Nothing => Poll::Ready(None),
+            Self::Upload(upload) => Pin::new(upload).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Upload(upload) => upload.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Upload(upload) => upload.size_hint(),
+        }
+    }
+}
+
+/// The whole target of a request: ours up to the path, then `path` and a client's query.
+pub(super) fn target(
+    base: &BaseUrl,
+    path: String,
+    query: Option<&str>,
+) -> Result<Uri, http::Error> {
+    let mut target = path;
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    Uri::builder()
+        .scheme(base.scheme.clone())
+        .authority(base.authority.clone())
+        .path_and_query(target)
+        .build()
 }

@@ -7,9 +7,9 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use memchr::memmem;
 
 use super::Error;
+use super::scan::Needle;
 use crate::config::ApiKey;
 
 /// Largest body taken in. A Person is some 560 bytes and its attributes are customer data of
@@ -67,15 +67,12 @@ impl Response {
     /// Whether the key, or its secret half alone, stands anywhere in the answer. An error page
     /// that echoes the request would otherwise hand the key to whoever asked.
     fn quotes(&self, key: &ApiKey) -> bool {
-        let key = key.expose().as_bytes();
-        let secret = key.split(|byte| *byte == b'.').next_back().unwrap_or(key);
-        // A secret half of a few bytes would be found everywhere; then only the whole key counts.
-        let needle = memmem::Finder::new(if secret.len() < 16 { key } else { secret });
-        needle.find(&self.body).is_some()
+        let needle = Needle::of(key);
+        needle.is_in(&self.body)
             || self
                 .headers
                 .values()
-                .any(|value| needle.find(value.as_bytes()).is_some())
+                .any(|value| needle.is_in(value.as_bytes()))
     }
 }
 

@@ -164,25 +164,17 @@ async fn a_caller_that_may_not_is_a_403_whatever_is_stored() {
 #[tokio::test]
 async fn what_is_no_route_is_a_404_and_another_method_a_405_with_allow() {
     let harness = Harness::start().await;
-    for target in [
-        "/",
-        "/api/v1/people",
-        "/api/v1/people/search",
-        "/api/v2/people/user_1",
-        "/metrics",
-    ] {
+    for target in ["/", "/api/v1", "/api/v2/people/user_1", "/metrics"] {
         assert_refused(&harness.get(target).await, 404);
     }
-    for method in [
-        "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FLAME",
-    ] {
+    for method in ["POST", "OPTIONS", "TRACE", "FLAME"] {
         let answer = harness
             .client()
             .await
             .send(method, "/api/v1/people/user_1", &[])
             .await;
         assert_refused(&answer, 405);
-        assert_eq!(answer.header("allow"), "GET, HEAD");
+        assert_eq!(answer.header("allow"), "GET, HEAD, PUT, PATCH, DELETE");
     }
     assert_eq!(harness.forwards(), 0);
 }

@@ -1,0 +1,229 @@
+//! One change on its way to Flameup, and what the cache is told of it.
+//!
+//! # Invariants
+//! - The cache hears of a change before Flameup can act on it: of the person in the path before
+//!   anything is sent, of those in the body before its last bytes go out.
+//! - Every change ends in the cache, however it ended at Flameup: its [`Change`] ends it when dropped.
+//! - It has ended before the client has the last byte of the answer. What the client asks after that
+//!   was asked after the change.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
+
+use super::Gateway;
+use crate::cache::change::Seen;
+use crate::cache::changes::Number;
+use crate::person::change::{Kind, Touched, whole_people};
+use crate::route::{Effect, Forward};
+use crate::upstream::upload::Witness;
+use crate::workspace::Workspace;
+
+/// Largest body that is kept to be read for names. A batch of 100 people is some 60 KB; with what is
+/// larger everyone of the workspace is touched. All forwards together keep 128 MiB at most.
+pub(super) const MOST_KEPT_BYTES: usize = 1024 * 1024;
+
+/// A change under way. Dropped before it was answered, it ends as one whose end nobody knows.
+#[derive(Debug)]
+pub(super) struct Change {
+    effect: Effect,
+    shared: Arc<Shared>,
+    ended: bool,
+}
+
+/// What the change has in common with the body that is on its way.
+#[derive(Debug)]
+struct Shared {
+    gateway: Arc<Gateway>,
+    workspace: Arc<Workspace>,
+    known: Mutex<Known>,
+}
+
+/// Whom the change touches, as far as is known.
+#[derive(Debug)]
+struct Known {
+    path: Touched,
+    /// Nothing until the whole body has been seen.
+    body: Option<Touched>,
+    ended: bool,
+}
+
+/// How Flameup took a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It was made.
+    Done,
+    /// It was refused, and nothing was changed.
+    Refused,
+    /// Nobody can tell.
+    Unclear,
+}
+
+impl Change {
+    /// Begins the change that `forward` is; nothing, if it is none.
+    pub(super) fn begin(
+        gateway: &Arc<Gateway>,
+        workspace: &Arc<Workspace>,
+        forward: &Forward<'_>,
+    ) -> Option<Self> {
+        let effect = forward.endpoint().effect();
+        let counts = match effect {
+            Effect::None => false,
+            Effect::Event | Effect::Device => gateway.cache.events_invalidate(),
+            Effect::Person | Effect::People | Effect::Anything => true,
+        };
+        if !counts {
+            return None;
+        }
+        let path = match (effect, forward.person()) {
+            (Effect::Anything, _) => Touched::Everyone,
+            (_, Some(person)) => Touched::of_path(person),
+            (_, None) => Touched::NOBODY,
+        };
+        let shared = Shared {
+            gateway: Arc::clone(gateway),
+            workspace: Arc::clone(workspace),
+            known: Mutex::new(Known {
+                path,
+                body: None,
+                ended: false,
+            }),
+        };
+        shared.begin(&shared.known.lock().path);
+        Some(Self {
+            effect,
+            shared: Arc::new(shared),
+            ended: false,
+        })
+    }
+
+    /// Sees the request's body when it is whole. A body with a content coding is not read.
+    pub(super) fn witness(&self, headers: &HeaderMap) -> Witness {
+        let shared = Arc::clone(&self.shared);
+        let kind = match self.effect {
+            Effect::Event => Kind::Event,
+            _ => Kind::People,
+        };
+        // What a device is called by says nothing of its person.
+        let says_nothing = self.effect == Effect::Device;
+        let coding = headers.get(CONTENT_ENCODING);
+        let coded = coding.is_some_and(|coding| coding != "identity");
+        Box::new(move |body| {
+            shared.saw(match body {
+                _ if says_nothing => Touched::NOBODY,
+                Some(body) if !coded => Touched::of_body(kind, body),
+                _ => Touched::Everyone,
+            })
+        })
+    }
+
+    /// Whether what comes back says anything of people.
+    pub(super) fn reads_answer(&self, status: StatusCode) -> bool {
+        status.is_success() && matches!(self.effect, Effect::Person | Effect::People)
+    }
+
+    /// Ends the change with Flameup's answer; `body` if it was read and was not too large.
+    pub(super) fn answered(mut self, status: StatusCode, body: Option<&Bytes>, asked: Asked) {
+        let taken = Taken::of(status);
+        let (mut touched, mut written) = (self.touched(taken), Vec::new());
+        if self.reads_answer(status) {
+            touched = touched.and(match body {
+                Some(body) => Touched::of_body(Kind::People, body),
+                None => Touched::Everyone,
+            });
+            let people = body.map(whole_people).unwrap_or_default();
+            written = asked.saw(people);
+        }
+        self.end(&touched, written);
+    }
+
+    /// Whom the change touches, by path and body.
+    fn touched(&self, taken: Taken) -> Touched {
+        let known = self.shared.known.lock();
+        let (path, body) = (known.path.clone(), known.body.clone());
+        match (taken, body) {
+            // Flameup says it is done, though it cannot have seen all of it.
+            (Taken::Done, None) => Touched::Everyone,
+            (Taken::Done | Taken::Unclear, Some(body)) => path.and(body),
+            // Half a body is half a JSON text: nothing was done.
+            (Taken::Unclear, None) => path,
+            (Taken::Refused, body) => {
+                let readable = |touched: &Touched| *touched != Touched::Everyone;
+                let path = Some(path).filter(readable).unwrap_or(Touched::NOBODY);
+                path.and(body.filter(readable).unwrap_or(Touched::NOBODY))
+            }
+        }
+    }
+
+    fn end(&mut self, touched: &Touched, written: Vec<Seen>) {
+        self.ended = true;
+        let shared = &self.shared;
+        shared.known.lock().ended = true;
+        let (cache, now) = (&shared.gateway.cache, shared.gateway.clock.now());
+        cache.end_change(&shared.workspace, touched, written, now);
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if !self.ended {
+            let touched = self.touched(Taken::Unclear);
+            self.end(&touched, Vec::new());
+        }
+    }
+}
+
+impl Shared {
+    fn begin(&self, touched: &Touched) {
+        if !touched.is_nobody() {
+            let (cache, now) = (&self.gateway.cache, self.gateway.clock.now());
+            cache.begin_change(&self.workspace, touched, now);
+        }
+    }
+
+    /// Takes note of those in the body. Says whether its last bytes may still go out: not once the
+    /// change has ended, for nobody would end it again.
+    fn saw(&self, body: Touched) -> bool {
+        let mut known = self.known.lock();
+        if known.ended {
+            return false;
+        }
+        self.begin(&body);
+        known.body = Some(body);
+        true
+    }
+}
+
+impl Taken {
+    fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            200..=299 => Self::Done,
+            400 | 401 | 403 | 404 | 409 | 413 | 422 | 429 => Self::Refused,
+            _ => Self::Unclear,
+        }
+    }
+}
+
+/// When an answer was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) at: Instant,
+    /// The last change before that.
+    pub(super) after: Number,
+}
+
+impl Asked {
+    /// Persons that the answer shows.
+    pub(super) fn saw(self, people: Vec<Bytes>) -> Vec<Seen> {
+        let seen = |body| Seen {
+            body,
+            asked_at: self.at,
+            number: self.after,
+        };
+        people.into_iter().map(seen).collect()
+    }
+}

@@ -1,0 +1,398 @@
+//! Requests that are not lookups: sent on once, answered by Flameup alone.
+//!
+//! The caller's task waits for a turn; then a task of its own sends the request and passes the answer
+//! back. It survives a client that leaves, so that a change which Flameup has been told of is seen to
+//! its end, and no slow client keeps a place among the forwards beyond the upstream's deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
+use hyper::body::Body as HttpBody;
+use tokio::sync::oneshot;
+use tokio_util::sync::DropGuard;
+
+mod pieces;
+
+use super::Gateway;
+use super::change::{Asked, Change, MOST_KEPT_BYTES};
+use crate::answer::{Answer, Head};
+use crate::auth::Caller;
+use crate::body::{Body, Feed};
+use crate::cache::changes::Started;
+use crate::cache::collapse;
+use crate::cache::status::Reason;
+use crate::failure::{Failure, RequestError};
+use crate::person::change::whole_people;
+use crate::route::{Endpoint, Forward};
+use crate::shield::breaker::Outcome;
+use crate::shield::key::Verdict;
+use crate::shield::signals::{Signals, wait_after_429};
+use crate::shield::{Claim, Permit, Purpose, Sent};
+use crate::telemetry::Spending;
+use crate::upstream::relay::{Relay, RelayRequest, Relayed};
+use crate::upstream::request::Outgoing;
+use crate::upstream::upload::{Progress, Stage, Upload};
+use crate::upstream::{self, BoxError};
+use crate::workspace::Workspace;
+use pieces::{Kept, Pieces};
+
+/// A request as the gateway passes it on.
+#[derive(Debug)]
+pub(super) struct Passage<'a, B> {
+    pub(super) caller: &'a Caller,
+    pub(super) forward: Forward<'a>,
+    pub(super) request: &'a request::Parts,
+    /// Its body, if it has one.
+    pub(super) body: Option<B>,
+    pub(super) request_id: &'a HeaderValue,
+    /// How long it may wait for its turn.
+    pub(super) patience: Duration,
+}
+
+/// The forward itself, free of the request that caused it.
+struct Passing {
+    gateway: Arc<Gateway>,
+    workspace: Arc<Workspace>,
+    client: Arc<str>,
+    endpoint: Endpoint,
+    purpose: Purpose,
+    /// How far the request's body has come, if there is one.
+    progress: Option<Arc<Progress>>,
+    /// The body goes no further than this.
+    sending: Option<DropGuard>,
+    change: Option<Change>,
+    deadline: tokio::time::Instant,
+    began: Instant,
+    /// Keeps the changes in mind that come after this was sent, for what it shows of people.
+    started: Started,
+}
+
+/// A request that is settled when its answer has ended. Dropped before, it counts as unanswered.
+struct Settling {
+    sent: Sent,
+    signals: Option<Signals>,
+    status: Option<StatusCode>,
+}
+
+impl Gateway {
+    /// Sends a request on, once, and answers with what comes back.
+    pub(super) async fn forward<B>(self: &Arc<Self>, passage: Passage<'_, B>) -> Answer
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let reads = matches!(passage.request.method, Method::GET | Method::HEAD);
+        let (reason, purpose) = if reads {
+            (Reason::Bypass, Purpose::PassThrough)
+        } else {
+            (Reason::Method, Purpose::Write)
+        };
+        let permit = match self.turn_of(&passage).await {
+            Ok(permit) => permit,
+            Err(refused) => return Answer::refused(&refused),
+        };
+        let workspace = passage.caller.workspace();
+        let change = Change::begin(self, workspace, &passage.forward);
+        let passing = Passing {
+            gateway: Arc::clone(self),
+            workspace: Arc::clone(workspace),
+            client: Arc::clone(passage.caller.name()),
+            endpoint: passage.forward.endpoint(),
+            purpose,
+            progress: None,
+            sending: None,
+            change,
+            deadline: tokio::time::Instant::now() + self.upstream.timeout(),
+            began: self.clock.now(),
+            started: self.cache.fetch_begins(),
+        };
+        passing.start(passage, permit, reason).await
+    }
+
+    /// Waits for a turn, in the caller's class.
+    async fn turn_of<B>(&self, passage: &Passage<'_, B>) -> Result<Permit, Failure> {
+        let workspace = passage.caller.workspace();
+        let claim = Claim {
+            // Only lookups are held to a part of their caller's share.
+            known: true,
+            ..passage.caller.claim(passage.patience)
+        };
+        let began = self.clock.now();
+        let permit = workspace.shield().admit(&claim).await;
+        let waited = self.clock.now().saturating_duration_since(began);
+        let refused = permit.as_ref().err();
+        self.telemetry
+            .admitted(workspace.name(), claim.class, waited, refused);
+        permit.map_err(Failure::from)
+    }
+}
+
+impl Passing {
+    /// Sends the request in a task of its own, and waits for the head of the answer.
+    async fn start<B>(mut self, passage: Passage<'_, B>, permit: Permit, reason: Reason) -> Answer
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let headers = &passage.request.headers;
+        let body = self.outgoing(passage.body, headers);
+        let request = RelayRequest {
+            method: passage.request.method.clone(),
+            path: passage.forward.path().to_owned(),
+            query: passage.forward.query().map(str::to_owned),
+            headers: crate::headers::sent_on(headers).collect(),
+            request_id: passage.request_id.clone(),
+            body,
+        };
+        let progress = self.progress.clone();
+        let (answer, head) = oneshot::channel();
+        tokio::spawn(self.run(request, permit, answer));
+        let head = head.await.unwrap_or(Err(collapse::Error::Abandoned.into()));
+        let has_read = progress.is_none_or(|progress| progress.stage() == Stage::Ended);
+        match head {
+            Ok(head) => Answer::relayed(head, reason, has_read),
+            Err(failure) => Answer::failed(&failure, reason).having_read(has_read),
+        }
+    }
+
+    /// The body on its way. Of none, the change has seen all there is.
+    fn outgoing<B>(&mut self, body: Option<B>, headers: &HeaderMap) -> Outgoing
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let witness = self.change.as_ref().map(|change| change.witness(headers));
+        let Some(body) = body else {
+            if let Some(witness) = witness {
+                witness(Some(&[]));
+            }
+            return Outgoing::Nothing;
+        };
+        let most = self.gateway.bounds.body_bytes;
+        let upload = Upload::new(body, most, MOST_KEPT_BYTES, witness);
+        let progress = upload.progress();
+        self.sending = Some(progress.until_dropped());
+        self.progress = Some(progress);
+        Outgoing::Upload(upload)
+    }
+
+    async fn run(
+        mut self,
+        request: RelayRequest,
+        permit: Permit,
+        answer: oneshot::Sender<Result<Head, Failure>>,
+    ) {
+        let (relayed, settling) = self.send(request, permit).await;
+        match relayed {
+            Err(failure) => {
+                let status = failure.upstream_status();
+                if let (Some(change), Some(status)) = (self.change.take(), status) {
+                    change.answered(status, None, self.asked());
+                }
+                self.ended(settling, Err(&failure));
+                // A client that has left needs no answer.
+                let _ = answer.send(Err(failure));
+            }
+            Ok(relayed) => self.pass_on(relayed, settling, answer).await,
+        }
+    }
+
+    /// Passes the answer on, its head at once. An empty one ends a change before even that.
+    async fn pass_on(
+        mut self,
+        relayed: Relayed,
+        settling: Option<Settling>,
+        answer: oneshot::Sender<Result<Head, Failure>>,
+    ) {
+        let Relayed {
+            status,
+            headers,
+            body,
+            ..
+        } = relayed;
+        let head = |body| Head {
+            status,
+            headers,
+            body,
+        };
+        // In both cases, a client that has left needs no answer.
+        if body.is_empty() {
+            self.complete(status, Some(Bytes::new()));
+            self.ended(settling, Ok(status));
+            let _ = answer.send(Ok(head(Body::default())));
+        } else {
+            let (feed, coming) = Body::coming(body.length());
+            let _ = answer.send(Ok(head(coming)));
+            self.pump(status, body, feed, settling).await;
+        }
+    }
+
+    /// Sends the request and takes in the head of the answer, if it is one for clients.
+    async fn send(
+        &self,
+        request: RelayRequest,
+        permit: Permit,
+    ) -> (Result<Relayed, Failure>, Option<Settling>) {
+        let upstream = &self.gateway.upstream;
+        let (answer, sent) = tokio::select! {
+            biased;
+            () = failed(self.progress.as_deref()) => return (Err(self.of_upload().into()), None),
+            answered = upstream.relay(request, permit, self.deadline, self.began) => answered,
+        };
+        let signals = answer
+            .as_ref()
+            .ok()
+            .map(|answer| Signals::of(answer.status, &answer.headers));
+        let status = answer.as_ref().ok().map(|answer| answer.status);
+        let settling = Settling {
+            sent,
+            signals,
+            status,
+        };
+        let answer = answer
+            .map_err(|error| self.of_upstream(error))
+            .and_then(|answer| self.usable(answer));
+        (answer, Some(settling))
+    }
+
+    /// Why there is no answer: the body may be to blame and not Flameup.
+    fn of_upstream(&self, error: upstream::Error) -> Failure {
+        let stage = self.progress.as_ref().map(|progress| progress.stage());
+        match (&error, stage) {
+            (_, Some(Stage::TooLarge | Stage::Broken))
+            | (upstream::Error::Timeout, Some(Stage::UnderWay)) => self.of_upload().into(),
+            _ => error.into(),
+        }
+    }
+
+    /// What is wrong with the request's body.
+    fn of_upload(&self) -> RequestError {
+        match self.progress.as_ref().map(|progress| progress.stage()) {
+            Some(Stage::TooLarge) => RequestError::BodyTooLarge,
+            Some(Stage::Broken) | None => RequestError::BodyBroken,
+            Some(Stage::UnderWay | Stage::Ended) => RequestError::BodyTooSlow,
+        }
+    }
+
+    /// Keeps from clients what is between Flameup and the gateway.
+    fn usable(&self, answer: Relayed) -> Result<Relayed, Failure> {
+        match answer.status {
+            StatusCode::UNAUTHORIZED => Err(Failure::KeyRefused),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let retry_after = wait_after_429(&answer.headers, self.gateway.clock.wall());
+                Err(Failure::RateLimited { retry_after })
+            }
+            // A redirection leads past the gateway, and nobody asked for another protocol.
+            status if status.is_redirection() || status.is_informational() => {
+                Err(Failure::UnexpectedStatus(status))
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Passes the body on piece by piece. The last piece of a change's answer goes out when the
+    /// change has ended.
+    async fn pump(
+        mut self,
+        status: StatusCode,
+        mut body: Relay,
+        feed: Feed,
+        settling: Option<Settling>,
+    ) {
+        let mut pieces = Pieces::new(feed, self.deadline);
+        let mut kept = Kept::new(self.reads(status));
+        let end = loop {
+            let piece = match body.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break Ok(status),
+                Err(error) => break Err(Failure::from(error)),
+            };
+            kept.keep(&piece);
+            let taken = pieces.push(piece, self.change.is_some()).await;
+            if taken.is_err() && self.change.is_none() {
+                return; // Nobody wants the rest. What was sent is settled as unanswered.
+            }
+        };
+        if end.is_ok() {
+            self.complete(status, kept.whole());
+        }
+        // One that was cut off, with its answer, ends as one that is unclear.
+        self.change = None;
+        self.ended(settling, end.as_ref().copied());
+        self.sending = None;
+        if end.is_ok() {
+            pieces.end().await;
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        Asked {
+            at: self.began,
+            after: self.started.number(),
+        }
+    }
+
+    /// Whether the answer is read for people.
+    fn reads(&self, status: StatusCode) -> bool {
+        if let Some(change) = &self.change {
+            return change.reads_answer(status);
+        }
+        let harvests = self.gateway.cache.harvests() && self.endpoint.shows_people();
+        harvests && status == StatusCode::OK
+    }
+
+    /// The whole answer has come: tells the cache. `body` if it was read and was not too large.
+    fn complete(&mut self, status: StatusCode, body: Option<Bytes>) {
+        if let Some(change) = self.change.take() {
+            change.answered(status, body.as_ref(), self.asked());
+        } else if self.reads(status)
+            && let Some(body) = body
+        {
+            let seen = self.asked().saw(whole_people(&body));
+            let now = self.gateway.clock.now();
+            self.gateway.cache.harvest(&self.workspace, seen, now);
+        }
+    }
+
+    /// Settles and counts the forward.
+    fn ended(&self, settling: Option<Settling>, end: Result<StatusCode, &Failure>) {
+        let status = settling.as_ref().and_then(|settling| settling.status);
+        if let Some(settling) = settling {
+            let verdict = status.map_or(Verdict::Unknown, Verdict::of_status);
+            settling
+                .sent
+                .settle(settling.signals.as_ref(), health(end), verdict);
+        }
+        let now = self.gateway.clock.now();
+        let spending = Spending {
+            workspace: self.workspace.name(),
+            client: &self.client,
+            purpose: self.purpose,
+            status,
+            duration: now.saturating_duration_since(self.began),
+        };
+        let telemetry = &self.gateway.telemetry;
+        telemetry.relayed(&spending, self.endpoint.name(), end.err());
+    }
+}
+
+/// Ends when the request's body has failed.
+async fn failed(progress: Option<&Progress>) {
+    match progress {
+        Some(progress) => progress.failed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an end says of Flameup's health. What a client did wrong says nothing.
+fn health(end: Result<StatusCode, &Failure>) -> Outcome {
+    match end {
+        Ok(status) if status.is_server_error() => Outcome::Failed,
+        Ok(_) | Err(Failure::KeyRefused | Failure::RateLimited { .. }) => Outcome::Alive,
+        Err(
+            Failure::Request(_)
+            | Failure::UnexpectedStatus(_)
+            | Failure::Upstream(upstream::Error::Build(_)),
+        ) => Outcome::Abandoned,
+        Err(_) => Outcome::Failed,
+    }
+}
