@@ -50,6 +50,17 @@ impl Client {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Response {
+        self.send_with(method, target, headers, "").await
+    }
+
+    /// The same with a body.
+    pub(crate) async fn send_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response {
         let mut request = Request::builder().method(method).uri(target);
         if !headers
             .iter()
@@ -61,7 +72,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request
-            .body(Full::default())
+            .body(Full::new(body.into()))
             .expect("a request that http can build");
         let exchange = async {
             let response = self.sender.send_request(request).await.expect("an answer");

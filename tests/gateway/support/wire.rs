@@ -86,6 +86,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             .expect("an answer in time")
     }
 
+    /// Reads until these bytes have come, and returns everything up to them.
+    pub(crate) async fn until(&mut self, bytes: &str) -> String {
+        let reading = async {
+            loop {
+                let mut windows = self.unread.windows(bytes.len());
+                if let Some(start) = windows.position(|window| window == bytes.as_bytes()) {
+                    break start + bytes.len();
+                }
+                self.read_more().await;
+            }
+        };
+        let end = timeout(PATIENCE, reading).await.expect("them in time");
+        String::from_utf8(self.unread.drain(..end).collect()).expect("text")
+    }
+
     /// Waits until the gateway closes; what came before that is returned.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.unread);
@@ -199,10 +214,23 @@ impl H2 {
         target: &str,
         headers: HeaderMap,
     ) -> hyper::Result<Response> {
-        let mut request = Request::builder().uri(format!("http://gateway{target}"));
+        self.try_send_with("GET", target, headers, Bytes::new())
+            .await
+    }
+
+    pub(crate) async fn try_send_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> hyper::Result<Response> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://gateway{target}"));
         *request.headers_mut().expect("a request so far") = headers;
         let request = request
-            .body(Full::default())
+            .body(Full::new(body))
             .expect("a request that http can build");
         let exchange = async {
             let (head, body) = self.sender.send_request(request).await?.into_parts();
