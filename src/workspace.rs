@@ -125,6 +125,11 @@ impl Workspace {
         self.index
     }
 
+    /// Whether this workspace has that id at Flameup; nothing while its own is not known.
+    pub fn has_id(&self, workspace_id: &str) -> Option<bool> {
+        self.id.get().map(|own| **own == *workspace_id)
+    }
+
     /// Whether a body that names `workspace_id` is this workspace's; the first one teaches it.
     pub fn recognises(&self, workspace_id: &str) -> bool {
         **self.id.get_or_init(|| Box::from(workspace_id)) == *workspace_id

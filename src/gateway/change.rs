@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::Gateway;
 use crate::cache::change::Seen;
 use crate::cache::changes::Number;
+use crate::person::body::Identity;
 use crate::person::change::{Kind, Touched, whole_people};
 use crate::route::{Effect, Forward};
 use crate::upstream::upload::Witness;
@@ -40,6 +41,8 @@ pub(super) struct Change {
 struct Shared {
     gateway: Arc<Gateway>,
     workspace: Arc<Workspace>,
+    /// The workspace that the path named.
+    named: Option<String>,
     known: Mutex<Known>,
 }
 
@@ -87,6 +90,7 @@ impl Change {
         let shared = Shared {
             gateway: Arc::clone(gateway),
             workspace: Arc::clone(workspace),
+            named: forward.workspace_id().map(str::to_owned),
             known: Mutex::new(Known {
                 path,
                 body: None,
@@ -135,10 +139,18 @@ impl Change {
                 Some(body) => Touched::of_body(Kind::People, body),
                 None => Touched::Everyone,
             });
-            let people = body.map(whole_people).unwrap_or_default();
-            written = asked.saw(people);
+            let Shared {
+                workspace, named, ..
+            } = &*self.shared;
+            let read = |body| asked.saw(body, workspace, named.as_deref());
+            written = body.map(read).unwrap_or_default();
         }
         self.end(&touched, written);
+    }
+
+    /// Ends the change with an answer of Flameup's that nobody can read: it may have been made.
+    pub(super) fn answered_unreadably(self, asked: Asked) {
+        self.answered(StatusCode::OK, None, asked);
     }
 
     /// Whom the change touches, by path and body.
@@ -217,13 +229,27 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Persons that the answer shows.
-    pub(super) fn saw(self, people: Vec<Bytes>) -> Vec<Seen> {
+    /// Those Persons of an answer that are the workspace's beyond doubt. Where the path named a
+    /// workspace, it or the Person must prove that it is this one.
+    pub(super) fn saw(
+        self,
+        answer: &Bytes,
+        workspace: &Workspace,
+        named: Option<&str>,
+    ) -> Vec<Seen> {
+        let is_own = |body: &Bytes| match named {
+            None => true,
+            Some(named) => workspace.has_id(named).unwrap_or_else(|| {
+                let identity = Identity::read(body);
+                identity.is_ok_and(|identity| identity.workspace_id() == Some(named))
+            }),
+        };
+        let people = whole_people(answer).into_iter().filter(is_own);
         let seen = |body| Seen {
             body,
             asked_at: self.at,
             number: self.after,
         };
-        people.into_iter().map(seen).collect()
+        people.map(seen).collect()
     }
 }

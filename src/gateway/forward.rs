@@ -22,9 +22,9 @@ use crate::auth::Caller;
 use crate::body::{Body, Feed};
 use crate::cache::changes::Started;
 use crate::cache::collapse;
+use crate::cache::control::RequestDirectives;
 use crate::cache::status::Reason;
 use crate::failure::{Failure, RequestError};
-use crate::person::change::whole_people;
 use crate::route::{Endpoint, Forward};
 use crate::shield::breaker::Outcome;
 use crate::shield::key::Verdict;
@@ -57,6 +57,8 @@ struct Passing {
     workspace: Arc<Workspace>,
     client: Arc<str>,
     endpoint: Endpoint,
+    /// The workspace that the path names.
+    named: Option<String>,
     purpose: Purpose,
     /// How far the request's body has come, if there is one.
     progress: Option<Arc<Progress>>,
@@ -83,6 +85,9 @@ impl Gateway {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let reads = matches!(passage.request.method, Method::GET | Method::HEAD);
+        if reads && RequestDirectives::of(&passage.request.headers).only_if_cached {
+            return Answer::refused(&Failure::OnlyIfCached);
+        }
         let (reason, purpose) = if reads {
             (Reason::Bypass, Purpose::PassThrough)
         } else {
@@ -99,6 +104,7 @@ impl Gateway {
             workspace: Arc::clone(workspace),
             client: Arc::clone(passage.caller.name()),
             endpoint: passage.forward.endpoint(),
+            named: passage.forward.workspace_id().map(str::to_owned),
             purpose,
             progress: None,
             sending: None,
@@ -184,10 +190,7 @@ impl Passing {
         let (relayed, settling) = self.send(request, permit).await;
         match relayed {
             Err(failure) => {
-                let status = failure.upstream_status();
-                if let (Some(change), Some(status)) = (self.change.take(), status) {
-                    change.answered(status, None, self.asked());
-                }
+                self.fail(&failure);
                 self.ended(settling, Err(&failure));
                 // A client that has left needs no answer.
                 let _ = answer.send(Err(failure));
@@ -309,14 +312,13 @@ impl Passing {
             kept.keep(&piece);
             let taken = pieces.push(piece, self.change.is_some()).await;
             if taken.is_err() && self.change.is_none() {
-                return; // Nobody wants the rest. What was sent is settled as unanswered.
+                // Nobody wants the rest.
+                return self.ended(settling, Ok(status));
             }
         };
-        if end.is_ok() {
-            self.complete(status, kept.whole());
-        }
-        // One that was cut off, with its answer, ends as one that is unclear.
-        self.change = None;
+        // Of an answer that was cut off, nothing is read.
+        let whole = end.is_ok().then(|| kept.whole()).flatten();
+        self.complete(status, whole);
         self.ended(settling, end.as_ref().copied());
         self.sending = None;
         if end.is_ok() {
@@ -340,16 +342,32 @@ impl Passing {
         harvests && status == StatusCode::OK
     }
 
-    /// The whole answer has come: tells the cache. `body` if it was read and was not too large.
+    /// The answer has ended: tells the cache. `body` if it was read, whole, and not too large.
     fn complete(&mut self, status: StatusCode, body: Option<Bytes>) {
         if let Some(change) = self.change.take() {
             change.answered(status, body.as_ref(), self.asked());
         } else if self.reads(status)
             && let Some(body) = body
         {
-            let seen = self.asked().saw(whole_people(&body));
+            let named = self.named.as_deref();
+            let seen = self.asked().saw(&body, &self.workspace, named);
             let now = self.gateway.clock.now();
             self.gateway.cache.harvest(&self.workspace, seen, now);
+        }
+    }
+
+    /// No answer has come that a client may see: tells the cache how the change ended.
+    fn fail(&mut self, failure: &Failure) {
+        use upstream::Error::{Encoded, QuotesKey, TooLargeToRelay};
+        let Some(change) = self.change.take() else {
+            return;
+        };
+        match (failure, failure.upstream_status()) {
+            (_, Some(status)) => change.answered(status, None, self.asked()),
+            (Failure::Upstream(Encoded | QuotesKey | TooLargeToRelay), None) => {
+                change.answered_unreadably(self.asked());
+            }
+            (_, None) => drop(change),
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Forward<'a> {
     path: String,
     query: Option<&'a str>,
     person: Option<PersonRef<'a>>,
+    /// The `{ws}` of a long path, decoded.
+    workspace_id: Option<String>,
 }
 
 impl<'a> Forward<'a> {
@@ -47,6 +49,7 @@ impl<'a> Forward<'a> {
             path,
             query,
             person,
+            workspace_id: workspace_id(segments)?,
         })
     }
 
@@ -67,6 +70,7 @@ impl<'a> Forward<'a> {
             path,
             query,
             person: None,
+            workspace_id: workspace_id(segments)?,
         })
     }
 
@@ -83,6 +87,11 @@ impl<'a> Forward<'a> {
     /// The query as it came, if it is not empty.
     pub fn query(&self) -> Option<&'a str> {
         self.query
+    }
+
+    /// The workspace that the path names, decoded.
+    pub fn workspace_id(&self) -> Option<&str> {
+        self.workspace_id.as_deref()
     }
 
     /// The person whom the path names.
@@ -105,4 +114,14 @@ fn rebuilt(segments: &Segments<'_>) -> Result<String, Error> {
         segment::push(&mut path, &segment::decode(raw)?);
     }
     Ok(path)
+}
+
+/// The `{ws}` of a long path.
+fn workspace_id(segments: &Segments<'_>) -> Result<Option<String>, Error> {
+    if let [first, named, ..] = segments.as_slice()
+        && segment::decode(first)? == "workspaces"
+    {
+        return Ok(Some(segment::decode(named)?.into_owned()));
+    }
+    Ok(None)
 }

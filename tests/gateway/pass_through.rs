@@ -478,3 +478,12 @@ async fn an_origin_sees_the_length_that_the_client_announced() {
     upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_eq!(wire.answer().await.status, 204);
 }
+
+#[tokio::test]
+async fn a_client_that_wants_only_what_is_cached_is_never_given_a_list() {
+    let harness = open().start().await;
+    let line = [("cache-control", "only-if-cached")];
+    let answer = harness.get_with(LIST, &line).await;
+    answer.assert_own(504, "http_request_denied");
+    assert_eq!(harness.forwards(), 0);
+}

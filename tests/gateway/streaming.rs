@@ -219,6 +219,25 @@ async fn a_body_that_does_not_end_in_time_is_a_408() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
+    for framing in ["Content-Length: 9", "Transfer-Encoding: chunked"] {
+        let (origin, harness) = played("").await;
+        let mut client = Wire::connect(harness.address()).await;
+        client
+            .send(format!(
+                "POST /api/v1/people HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n4\r\nabc"
+            ))
+            .await;
+        let mut upstream = origin.accept().await;
+        upstream.until("\r\n\r\n").await;
+        drop(client);
+        let rest = String::from_utf8(upstream.rest().await).expect("text");
+        let whole = rest.contains("0\r\n\r\n") || rest.len() == 9 && framing.starts_with('C');
+        assert!(!whole, "{rest}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_before_the_end_of_the_body_ends_the_connection() {
     let (origin, harness) = played("").await;
     let mut client = Wire::connect(harness.address()).await;

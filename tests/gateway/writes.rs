@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use crate::support::passing::open;
-use crate::support::{H2, Harness, Response, Setup, Wire, long_path, status};
+use crate::support::{H2, Harness, Response, Setup, Wire, headers, long_path, status};
 
 const PEOPLE: &str = "/api/v1/people";
 const OTHER: &str = "/api/v1/people/user_9";
@@ -205,6 +205,28 @@ async fn nobody_knows_whom_an_undocumented_change_touches() {
         200
     );
     assert!(!is_remembered(&harness, OTHER).await);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_touches_everyone() {
+    for kind in [
+        FaultKind::Truncate { bytes: 3 },
+        headers(&[("content-encoding", "gzip")]),
+        FaultKind::Html200,
+    ] {
+        let harness = open().start().await;
+        remember(&harness, OTHER).await;
+        let fault = Fault::new(kind).on(Matcher::method(Method::PUT));
+        harness.flameup.fault(fault.applied(true));
+        let mut wire = Wire::connect(harness.address()).await;
+        let target = Harness::path("user_1");
+        wire.send(format!(
+            "PUT {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+        ))
+        .await;
+        wire.rest().await;
+        assert!(!is_remembered(&harness, OTHER).await);
+    }
 }
 
 #[tokio::test]
