@@ -109,6 +109,14 @@ impl Drop for UnderWay {
 #[derive(Debug)]
 pub(super) struct Leaving(Arc<Activity>);
 
+impl Leaving {
+    /// The application has the next piece of the answer still to come, until the guard is dropped.
+    pub(super) fn waits(&self) -> UnderWay {
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(&self.0))
+    }
+}
+
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.0.unflushed.store(true, Ordering::Relaxed);
@@ -249,6 +257,20 @@ mod tests {
         assert_eq!(watch.look(&activity, now + seconds(1000)), Look::Fine);
         assert_eq!(watch.look(&activity, now + seconds(1074)), Look::Fine);
         assert_eq!(watch.look(&activity, now + seconds(1075)), Look::Unused);
+    }
+
+    #[test]
+    fn an_answer_whose_next_piece_is_still_to_come_is_not_the_clients_fault() {
+        let activity = Arc::new(Activity::default());
+        let now = Instant::now();
+        let mut watch = Watch::new(&limits(), false, now);
+        let answer = activity.begin().answered();
+        let waiting = answer.waits();
+        assert_eq!(watch.look(&activity, now), Look::Fine);
+        assert_eq!(watch.look(&activity, now + seconds(1000)), Look::Fine);
+        drop(waiting);
+        assert_eq!(watch.look(&activity, now + seconds(1001)), Look::Fine);
+        assert_eq!(watch.look(&activity, now + seconds(1076)), Look::Unused);
     }
 
     #[test]

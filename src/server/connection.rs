@@ -19,7 +19,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::activity::{Activity, Leaving, Look, Watch};
+use super::activity::{Activity, Leaving, Look, UnderWay, Watch};
 use super::listener::Stream;
 use super::socket::{Socket, to_bytes};
 use super::{Application, Server};
@@ -138,7 +138,8 @@ fn service<A: Application>(
             let leaving = under_way.answered();
             Ok(response.map(|body| Tracked {
                 body,
-                _leaving: leaving,
+                waiting: None,
+                leaving,
             }))
         }
     })
@@ -148,7 +149,9 @@ fn service<A: Application>(
 #[derive(Debug)]
 struct Tracked {
     body: body::Body,
-    _leaving: Leaving,
+    /// While the next piece is still to come, it is not the client that is slow.
+    waiting: Option<UnderWay>,
+    leaving: Leaving,
 }
 
 impl Body for Tracked {
@@ -159,7 +162,13 @@ impl Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.waiting = None;
+        } else if self.waiting.is_none() {
+            self.waiting = Some(self.leaving.waits());
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

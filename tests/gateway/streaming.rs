@@ -256,6 +256,20 @@ async fn an_answer_before_the_end_of_the_body_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_pause_in_flameups_answer_is_no_idle_client() {
+    let (origin, harness) = played("server.limits.idle_timeout = \"100ms\"").await;
+    let (mut client, mut upstream) = asked(&origin, &harness).await;
+    upstream
+        .send(format!("{OK}Content-Length: 10\r\n\r\nfirst"))
+        .await;
+    client.until("first").await;
+    let closed = tokio::time::timeout(Duration::from_millis(400), client.is_closed()).await;
+    assert!(closed.is_err(), "nothing happens to the connection");
+    upstream.send("again").await;
+    client.until("again").await;
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_keeps_no_place_beyond_the_deadline() {
     let config = "upstream.timeout = \"300ms\"\nupstream.connect_timeout = \"300ms\"";
     let (origin, harness) = played(config).await;
