@@ -61,6 +61,14 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
         "cache.ttl (inline): must be from 1ms to 24h, found 0s",
     ),
     (
+        "cache.harvest = 'yes'",
+        "cache.harvest (inline): expected a boolean, found a string",
+    ),
+    (
+        "cache.events_invalidate = 1",
+        "cache.events_invalidate (inline): expected a boolean, found an integer",
+    ),
+    (
         "cache.stale_if_error = '200h'",
         "cache.stale_if_error (inline): must be from 0s to 168h, found 200h",
     ),

@@ -70,6 +70,30 @@ async fn http1_and_http2_are_spoken_over_tls_and_connections_used_again() {
 }
 
 #[tokio::test]
+async fn writes_and_lists_go_over_either_version_on_connections_used_again() {
+    for alpn in [&["h2", "http/1.1"][..], &["http/1.1"]] {
+        let identity = Identity::of(&["127.0.0.1"], alpn);
+        let anybody = "anonymous.workspace = \"default\"\nanonymous.scopes = [\"*\"]";
+        let harness = identity.setup(&identity).config(anybody).start().await;
+        let mut client = harness.client().await;
+        let target = Harness::path("user_1");
+        for body in ["{\"traits\":{\"first_name\":\"New\"}}", "{}"] {
+            let answer = client.send_with("PUT", &target, &[], body).await;
+            answer.assert_flameups(200, &harness.body("user_1"));
+            let sent = harness.flameup.received().pop().expect("a forward");
+            assert_eq!(sent.body, body);
+            assert_eq!(sent.headers["content-length"], body.len().to_string());
+        }
+        let list = client.get("/api/v1/people?limit=2").await;
+        assert_eq!(list.json()["people"].as_array().map(Vec::len), Some(2));
+        let gone = client.send("DELETE", &target, &[]).await;
+        assert_eq!((gone.status.as_u16(), gone.body.len()), (204, 0));
+        assert_eq!(client.get(&target).await.status, 404);
+        assert_eq!(harness.flameup.connections(), 1, "{alpn:?}");
+    }
+}
+
+#[tokio::test]
 async fn many_misses_at_once_share_one_http2_connection() {
     let identity = Identity::of(&["127.0.0.1"], &["h2"]);
     let harness = identity.setup(&identity).start().await;
