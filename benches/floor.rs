@@ -67,7 +67,7 @@ async fn serve(kind: Kind, address: SocketAddr) -> io::Result<()> {
                     serve_http(stream, |_| constant()).await;
                 }
                 Kind::Origin(control) => {
-                    serve_http(stream, |request| origin(control, request)).await
+                    serve_http(stream, |request| origin(control, request)).await;
                 }
             }
         });

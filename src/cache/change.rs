@@ -47,8 +47,13 @@ pub struct Removed {
 impl<F: Clone> Cache<F> {
     /// Begins a change: from now on nothing is stored that was asked for earlier, and nobody who
     /// asks later is given it.
+    ///
+    /// One that may touch everyone takes effect at its end alone. Until then it may turn out that
+    /// Flameup refuses it, and then nobody's memory is lost to a body that cannot be read.
     pub fn begin_change(&self, workspace: &Workspace, touched: &Touched, now: Instant) {
-        self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+        if *touched != Touched::Everyone {
+            self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+        }
     }
 
     /// Ends a change, however it ended. `written` are the whole people that Flameup answered with;

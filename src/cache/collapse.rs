@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::key::CacheKey;
 
@@ -57,6 +58,8 @@ struct Flight<T> {
     sent_at: Option<Instant>,
     /// The attempt that was sent has stalled, and another was let go in its place.
     replaced: bool,
+    /// Tells the attempts that nobody wants them any more.
+    called_off: CancellationToken,
     /// Obligations not yet spent.
     attempts: u8,
     /// Those of them that were sent.
@@ -143,6 +146,7 @@ impl<T: Clone> Collapse<T> {
                 collapse: Arc::clone(self),
                 key: key.clone(),
                 progress: Arc::clone(&flight.progress),
+                called_off: flight.called_off.clone(),
                 right,
                 launched: false,
                 spent: false,
@@ -175,6 +179,7 @@ impl<T> Collapse<T> {
                 let cancels = meant(key);
                 if cancels {
                     flight.progress.send_replace(Progress::Cancelled);
+                    flight.called_off.cancel();
                     cancelled += 1;
                 }
                 !cancels
@@ -241,6 +246,7 @@ impl<T> Flight<T> {
             urgency,
             sent_at: None,
             replaced: false,
+            called_off: CancellationToken::new(),
             attempts: 0,
             sent: 0,
         }
@@ -313,6 +319,7 @@ pub struct Obligation<T> {
     collapse: Arc<Collapse<T>>,
     key: CacheKey,
     progress: Progresses<T>,
+    called_off: CancellationToken,
     right: Right,
     launched: bool,
     spent: bool,
@@ -342,17 +349,8 @@ impl<T> Obligation<T> {
     }
 
     /// Resolves when the flight is called off, and otherwise never.
-    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<T>
-    where
-        T: Send + Sync + 'static,
-    {
-        let mut progress = self.progress.subscribe();
-        async move {
-            let called_off = |progress: &Progress<T>| matches!(progress, Progress::Cancelled);
-            if progress.wait_for(called_off).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<T> {
+        self.called_off.clone().cancelled_owned()
     }
 
     /// Lands the flight with `outcome`.
