@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
@@ -27,6 +28,8 @@ pub mod claims;
 pub mod collapse;
 pub mod control;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod freshness;
 pub mod key;
 pub mod people;
@@ -118,13 +121,14 @@ pub struct Landed {
     /// The answer.
     pub entry: Arc<Entry>,
     /// What Flameup's own status was; differs from the entry's after a 304.
-    pub fwd_status: http::StatusCode,
+    pub fwd_status: StatusCode,
     /// What it may be stored as.
     pub storing: Storing,
     /// What Flameup was asked for.
     pub asked: Keys,
-    /// Keeps the changes in mind that came after it was asked for.
-    started: Started,
+    /// Keeps the changes in mind that came after it was asked for. `None` for what was stored
+    /// already when it was to be asked for.
+    started: Option<Started>,
     /// The names that it concerns.
     names: SmallVec<[u64; 4]>,
     /// When Flameup says that the person changed last.
@@ -133,20 +137,6 @@ pub struct Landed {
 }
 
 impl Landed {
-    /// Whether this answers a lookup with these `keys` too.
-    ///
-    /// A person answers whoever means them, but one who was found by an external id that looks
-    /// like an e-mail answers that spelling alone. A 404 says nothing of another spelling, and
-    /// neither does an error that may lie in how it was asked; a failure of Flameup's is everyone's.
-    pub fn answers(&self, keys: &Keys) -> bool {
-        if self.asked.spelled() == keys.spelled() || self.fwd_status.is_server_error() {
-            return true;
-        }
-        let same_normal_form = self.asked.person() == keys.person();
-        let is_person = self.entry.status() == http::StatusCode::OK && !self.entry.is_exact();
-        is_person && (same_normal_form || self.entry.claims().answer(keys))
-    }
-
     /// Whether it is stored by the time that those who wait for it hear of it.
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
@@ -155,7 +145,7 @@ impl Landed {
     fn to_judge(&self) -> Asked<'_> {
         Asked {
             workspace: self.asked.person().workspace(),
-            number: self.started.number(),
+            number: self.entry.number(),
             asked_at: self.entry.freshness().asked_at(),
             names: &self.names,
             updated_at: self.updated_at,
@@ -287,16 +277,45 @@ impl<F: Clone> Cache<F> {
         self.changes.fetch_begins()
     }
 
+    /// Whether what landed answers a lookup with these `keys` too.
+    ///
+    /// A person answers whoever means them, unless somebody else is called so as well. A 404 says
+    /// nothing of another spelling, and neither does an error that may lie in how it was asked; a
+    /// failure of Flameup's is everyone's.
+    pub fn answers(&self, landed: &Landed, keys: &Keys) -> bool {
+        if landed.asked.spelled() == keys.spelled() || landed.fwd_status.is_server_error() {
+            return true;
+        }
+        landed.entry.status() == StatusCode::OK
+            && landed.entry.claims().answer(keys)
+            && !self.people.is_claimed_by_others(keys, &landed.entry)
+    }
+
     /// Whether what landed may show what was before a change that came before `waiter` asked.
+    ///
+    /// What was not fetched, but found to be stored already, is outdated once it is stored no
+    /// longer: whoever joined since then asked after the change that removed it.
     pub fn is_outdated(&self, landed: &Landed, waiter: Number) -> bool {
+        if landed.started.is_none() {
+            return !self.still_stores(landed);
+        }
         self.changes.came_between(&landed.to_judge(), waiter)
+    }
+
+    fn still_stores(&self, landed: &Landed) -> bool {
+        let is_it = |stored: Arc<Entry>| Arc::ptr_eq(&stored, &landed.entry);
+        self.people.find(&landed.asked).is_some_and(is_it)
+            || self
+                .absences
+                .get(landed.asked.spelled().as_bytes())
+                .is_some_and(is_it)
     }
 
     /// What a fetch brought, ready to land.
     pub fn landed(
         &self,
         entry: Entry,
-        fwd_status: http::StatusCode,
+        fwd_status: StatusCode,
         storing: Storing,
         asked: Keys,
         started: Started,
@@ -312,7 +331,7 @@ impl<F: Clone> Cache<F> {
             fwd_status,
             storing,
             asked,
-            started,
+            started: Some(started),
             names,
             stored: AtomicBool::new(false),
         }
@@ -325,7 +344,7 @@ impl<F: Clone> Cache<F> {
             entry,
             storing: Storing::Nowhere,
             asked,
-            started: self.fetch_begins(),
+            started: None,
             names: SmallVec::new(),
             updated_at: None,
             stored: AtomicBool::new(false),
@@ -473,23 +492,39 @@ impl<F: Clone> Cache<F> {
         landed.stored.store(stored, Ordering::Relaxed);
     }
 
-    /// Stores a person. Nobody who is called like them is absent any longer.
+    /// Stores a person, unless Flameup has said since that nobody is called so. Nobody who is
+    /// called like them is absent any longer.
     fn put_person(&self, asked: &Keys, entry: &Arc<Entry>) -> bool {
-        let stored = self.people.put(asked, entry);
-        self.absences.remove(asked.spelled().as_bytes());
-        for claim in entry.claims().iter() {
-            self.absences.remove(claim.key());
+        let claims = entry.claims().iter().map(|claim| claim.key());
+        let names: SmallVec<[&[u8]; 4]> = claims.chain([asked.spelled().as_bytes()]).collect();
+        if names.iter().any(|name| self.is_absent_since(name, entry)) {
+            return false;
         }
-        stored
+        for name in names {
+            self.absences.remove(name);
+        }
+        self.people.put(asked, entry)
     }
 
+    /// Stores an absence, unless Flameup has said something since.
     fn put_absence(&self, landed: &Landed, kept: bool) -> bool {
-        if kept {
-            let spelled = landed.asked.spelled().as_bytes();
-            self.absences.insert(spelled, Arc::clone(&landed.entry));
+        let (asked, entry) = (&landed.asked, &landed.entry);
+        let spelled = asked.spelled().as_bytes();
+        let found = self.people.find(asked);
+        let is_found_since = found.is_some_and(|person| person.began_after(entry));
+        if is_found_since || self.is_absent_since(spelled, entry) {
+            return false;
         }
-        self.people.forget_spelling(&landed.asked);
+        if kept {
+            self.absences.insert(spelled, Arc::clone(entry));
+        }
+        self.people.forget_spelling(asked, entry);
         kept
+    }
+
+    fn is_absent_since(&self, name: &[u8], entry: &Entry) -> bool {
+        let absence = self.absences.get(name);
+        absence.is_some_and(|absence| absence.began_after(entry))
     }
 
     fn jittered(&self, ttl: Duration, key: &CacheKey, now: Instant) -> Lifetime {
@@ -501,3 +536,6 @@ impl<F: Clone> Cache<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,8 @@ impl Workspace {
         Claims::of(identity, self.index, self.folds_emails())
     }
 
-    fn folds_emails(&self) -> bool {
+    /// Whether the case of an e-mail does not matter here.
+    pub(crate) fn folds_emails(&self) -> bool {
         self.email_case == EmailCase::Insensitive
     }
 

@@ -79,7 +79,8 @@ impl Aliases {
         }
     }
 
-    /// Takes back what [`add`](Self::add) did: the entry is not stored there any longer.
+    /// Takes back what one [`add`](Self::add) did: the entry is not stored there any longer, or has
+    /// just been stored there once more.
     pub fn remove(&self, key: &Arc<[u8]>, entry: &Arc<Entry>) {
         let pointers = self.pointers.pin();
         for name in self.names_apart(key, entry) {
@@ -88,7 +89,13 @@ impl Aliases {
                 let Some((_, all)) = found else {
                     return Operation::Abort(());
                 };
-                let left: Pointers = all.iter().filter(|one| !one.is(&gone)).cloned().collect();
+                // One of them: who stores an entry where it is stored already has added a second.
+                let at = all.iter().position(|one| one.is(&gone));
+                let others = all
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| Some(*index) != at);
+                let left: Pointers = others.map(|(_, one)| one.clone()).collect();
                 if left.is_empty() {
                     Operation::Remove
                 } else {
@@ -118,6 +125,38 @@ impl Aliases {
     }
 }
 
+#[cfg(test)]
+impl Aliases {
+    /// Every pointer: from which name, to which key, for which entry.
+    pub(super) fn all(&self) -> Vec<(u64, Arc<[u8]>, usize)> {
+        let pointers = self.pointers.pin();
+        let of_name = |(name, all): (&u64, &Pointers)| {
+            let spread = |one: &Pointer| (*name, Arc::clone(&one.key), one.entry);
+            all.iter().map(spread).collect::<Vec<_>>()
+        };
+        pointers.iter().flat_map(of_name).collect()
+    }
+
+    /// The pointers that an entry stored under `key` must have.
+    pub(super) fn expected(
+        &self,
+        key: &Arc<[u8]>,
+        entry: &Arc<Entry>,
+    ) -> Vec<(u64, Arc<[u8]>, usize)> {
+        let to = Pointer::to(key, entry);
+        let from = |name| (name, Arc::clone(&to.key), to.entry);
+        self.names_apart(key, entry).map(from).collect()
+    }
+
+    /// Has a name lead to an entry that does not claim it, as a collision of hashes would.
+    pub(super) fn collide(&self, name: u64, key: &[u8], entry: &Arc<Entry>) {
+        let pointer = Pointer::to(&Arc::from(key), entry);
+        self.pointers
+            .pin()
+            .insert(name, SmallVec::from_iter([pointer]));
+    }
+}
+
 impl Pointer {
     fn to(key: &Arc<[u8]>, entry: &Arc<Entry>) -> Self {
         Self {
@@ -133,5 +172,111 @@ impl Pointer {
 
     fn is(&self, other: &Self) -> bool {
         self.entry == other.entry && self.key == other.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cache::fixture::{ADA, BOB, Person, id, keys, shared, uuid, workspace};
+    use crate::config::EmailCase;
+    use crate::person::change::Name;
+    use crate::workspace::Workspace;
+
+    fn index() -> (Aliases, Workspace) {
+        (Aliases::default(), workspace(0, EmailCase::Insensitive))
+    }
+
+    fn stored(workspace: &Workspace, name: &Name, person: &Person) -> (Arc<[u8]>, Arc<Entry>) {
+        let key = Arc::from(keys(workspace, name).person().as_bytes());
+        (key, shared(workspace, name, person, Instant::now()))
+    }
+
+    fn claimants(aliases: &Aliases, workspace: &Workspace, name: &Name) -> Vec<Arc<[u8]>> {
+        let name = aliases.name(keys(workspace, name).spelled().as_bytes());
+        let all = aliases.claimants(name);
+        all.iter()
+            .map(|pointer| Arc::clone(pointer.key()))
+            .collect()
+    }
+
+    #[test]
+    fn every_name_but_the_key_itself_leads_to_an_entry() {
+        let (aliases, workspace) = index();
+        let (key, entry) = stored(&workspace, &id("u1"), &ADA);
+        aliases.add(&key, &entry);
+        for name in [uuid(1), id("Ada@x.org"), id("ADA@X.ORG")] {
+            assert_eq!(claimants(&aliases, &workspace, &name), [Arc::clone(&key)]);
+        }
+        for name in [id("u1"), uuid(2), id("U1"), id("bob@x.org")] {
+            assert!(claimants(&aliases, &workspace, &name).is_empty());
+        }
+    }
+
+    #[test]
+    fn pointers_go_with_their_entry_and_no_others() {
+        let (aliases, workspace) = index();
+        let (ada_key, ada) = stored(&workspace, &id("u1"), &ADA);
+        let namesake = Person {
+            email: ADA.email,
+            ..BOB
+        };
+        let (bob_key, bob) = stored(&workspace, &id("u2"), &namesake);
+        aliases.add(&ada_key, &ada);
+        aliases.add(&bob_key, &bob);
+        assert_eq!(claimants(&aliases, &workspace, &id("ada@x.org")).len(), 2);
+        aliases.remove(&ada_key, &ada);
+        assert_eq!(
+            claimants(&aliases, &workspace, &id("ada@x.org")),
+            [Arc::clone(&bob_key)]
+        );
+        aliases.remove(&bob_key, &bob);
+        assert!(aliases.all().is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_takes_its_own_place_keeps_its_pointers() {
+        let (aliases, workspace) = index();
+        let (key, entry) = stored(&workspace, &id("u1"), &ADA);
+        aliases.add(&key, &entry);
+        aliases.add(&key, &entry);
+        aliases.remove(&key, &entry);
+        assert_eq!(aliases.all().len(), 2);
+        aliases.remove(&key, &entry);
+        assert!(aliases.all().is_empty());
+    }
+
+    #[test]
+    fn what_replaces_an_entry_before_it_is_gone_keeps_its_own_pointers() {
+        let (aliases, workspace) = index();
+        let (key, old) = stored(&workspace, &id("u1"), &ADA);
+        let moved = Person {
+            email: "lovelace@x.org",
+            ..ADA
+        };
+        let (_, new) = stored(&workspace, &id("u1"), &moved);
+        aliases.add(&key, &old);
+        aliases.add(&key, &new);
+        aliases.remove(&key, &old);
+        assert!(claimants(&aliases, &workspace, &id("Ada@x.org")).is_empty());
+        assert_eq!(claimants(&aliases, &workspace, &uuid(1)).len(), 1);
+        assert_eq!(
+            claimants(&aliases, &workspace, &id("lovelace@x.org")).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn the_same_name_in_workspaces_whose_numbers_look_alike_is_two_names() {
+        let aliases = Aliases::default();
+        for name in [id("u1"), id("Ada@x.org"), uuid(1)] {
+            let of = |number| {
+                let workspace = workspace(number, EmailCase::Insensitive);
+                aliases.name(keys(&workspace, &name).spelled().as_bytes())
+            };
+            assert_ne!(of(65), of(97));
+        }
     }
 }

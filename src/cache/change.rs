@@ -13,7 +13,7 @@ use super::Cache;
 use super::changes::{self, Asked, HOLD_DOWN, Hold, Number, Publication};
 use super::claims::Claims;
 use super::entry::Entry;
-use super::key::{CacheKey, Keys};
+use super::key::{CacheKey, Keys, workspace_of};
 use super::people::Found;
 use crate::person::body::{self, Identity};
 use crate::person::change::{Name, Touched};
@@ -89,13 +89,10 @@ impl<F: Clone> Cache<F> {
             Touched::People(names) => self.called(workspace, names),
             Touched::Everyone => self.everybody(workspace),
         };
-        for Found { key, entry } in &found {
-            // Whoever stores a newer answer meanwhile loses it; it is asked for again.
-            self.people
-                .store()
-                .insert(key, Arc::new(entry.expired(now)));
-        }
-        found.len()
+        found
+            .iter()
+            .filter(|found| self.expire_one(found, now))
+            .count()
     }
 
     /// Lets go of everything that is known of a person, by all names that the memory knows, and
@@ -109,20 +106,24 @@ impl<F: Clone> Cache<F> {
     ) -> Removed {
         let mut touched: Vec<CacheKey> = vec![workspace.key_of_name(name)];
         let mut removed = Removed::default();
-        // Each round finds what the names of the last round lead to; one is the rule.
+        // Each round finds what the names of the last round lead to, and what was stored before
+        // they were barred. The last one finds nothing.
         loop {
             let found = self.all_called(&touched);
-            let names = self.names_of(&touched, &found);
-            self.changes.note(&names, Hold::Everything(now + bar), now);
-            removed += self.remove(&touched, &found);
-            let known = touched.len();
-            for claim in found.iter().flat_map(|found| found.entry.claims().iter()) {
-                let name = CacheKey::from_bytes(claim.key());
+            let written = self.written_to(&touched);
+            removed.people += written.len();
+            let claimed = found.iter().map(|found| &found.entry);
+            let claimed = claimed.chain(written.iter().map(|written| &written.entry));
+            let claims = claimed.flat_map(|entry| entry.claims().iter());
+            for name in claims.map(|claim| CacheKey::from_bytes(claim.key())) {
                 if !touched.contains(&name) {
                     touched.push(name);
                 }
             }
-            if touched.len() == known {
+            let names = self.names_of(&touched, &found);
+            self.changes.note(&names, Hold::Everything(now + bar), now);
+            removed += self.remove(&touched, &found);
+            if found.is_empty() && written.is_empty() {
                 break;
             }
         }
@@ -148,8 +149,10 @@ impl<F: Clone> Cache<F> {
         now: Instant,
     ) -> Removed {
         let Touched::People(names) = touched else {
-            return self.change_everybody(workspace);
+            return self.change_everybody(workspace, hold);
         };
+        // Keeps the note in mind until all is removed, for whoever renews what is stored.
+        let _remembered = self.changes.fetch_begins();
         let keys: Vec<_> = names
             .iter()
             .map(|name| workspace.key_of_name(name))
@@ -167,8 +170,8 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Everything that is stored for a workspace is outdated at once, and removed in passing.
-    fn change_everybody(&self, workspace: &Workspace) -> Removed {
-        self.changes.note_everybody(workspace.number());
+    fn change_everybody(&self, workspace: &Workspace, hold: Hold) -> Removed {
+        self.changes.note_everybody(workspace.number(), hold);
         let mut removed = Removed::default();
         for (store, count) in [
             (self.people.store(), &mut removed.people),
@@ -206,6 +209,36 @@ impl<F: Clone> Cache<F> {
             .collect()
     }
 
+    /// What was written to whoever is called so and is not stored yet, each once.
+    fn written_to(&self, keys: &[CacheKey]) -> Vec<Arc<changes::Written>> {
+        let mut all: Vec<Arc<changes::Written>> = Vec::new();
+        for key in keys {
+            if let Some(written) = self.changes.written(self.name(key.as_bytes()))
+                && !all.iter().any(|other| Arc::ptr_eq(other, &written))
+            {
+                all.push(written);
+            }
+        }
+        all
+    }
+
+    /// Stores an entry anew, stale, unless it has changed or been replaced meanwhile.
+    fn expire_one(&self, found: &Found, now: Instant) -> bool {
+        let Found { key, entry } = found;
+        let store = self.people.store();
+        let names = self.names_of(&[], std::slice::from_ref(found));
+        let workspace = workspace_of(key);
+        self.changes.renew(workspace, entry.number(), &names, || {
+            let stays = store
+                .get(key)
+                .is_some_and(|stored| Arc::ptr_eq(&stored, entry));
+            if stays {
+                store.insert(key, Arc::new(entry.expired(now)));
+            }
+            stays
+        })
+    }
+
     /// All names of those who are meant, as far as the memory knows them.
     fn names_of(&self, keys: &[CacheKey], found: &[Found]) -> SmallVec<[u64; 8]> {
         let given = keys.iter().map(|key| self.name(key.as_bytes()));
@@ -222,8 +255,10 @@ impl<F: Clone> Cache<F> {
     fn remove(&self, keys: &[CacheKey], found: &[Found]) -> Removed {
         let mut removed = Removed::default();
         for found in found {
-            removed.people += usize::from(self.people.store().remove(&found.key).is_some());
-            removed.names += found.entry.claims().iter().count();
+            if self.people.store().remove(&found.key).is_some() {
+                removed.people += 1;
+                removed.names += found.entry.claims().iter().count();
+            }
             for claim in found.entry.claims().iter() {
                 removed.absences += self.remove_absences(claim.key());
             }
@@ -279,13 +314,14 @@ impl<F: Clone> Cache<F> {
         // Its age counts from now on: it was true when Flameup had written it.
         let entry = self.entry_of(&person.body, None, &keys, now);
         let entry = entry.claiming(claims).asked_after(number);
-        self.changes.keep_written(changes::Written {
+        let written = changes::Written {
             entry: Arc::new(entry),
             keys,
             names,
             number,
             updated_at,
-        });
+        };
+        self.changes.keep_written(written, now);
     }
 
     /// Stores what a write was answered with, unless something has happened since.
@@ -325,28 +361,33 @@ impl<F: Clone> Cache<F> {
             return;
         };
         for held in self.people.holders(&claims) {
-            let keys = Keys::stored_under(&held.key);
-            match compare(&held.entry, &person.body, &identity) {
-                Comparison::Older => {}
-                Comparison::Differs => {
-                    self.people.store().remove(&held.key);
-                }
-                Comparison::Newer => {
-                    let entry =
-                        self.entry_of(&person.body, Some(&held.entry), &keys, person.asked_at);
-                    let entry = entry
-                        .found_like(&held.entry)
+            let outdated = match compare(&held.entry, &person.body, &identity) {
+                Comparison::Older => false,
+                Comparison::Differs => true,
+                Comparison::Newer { strictly } => {
+                    let keys = self.people.place_of(&held);
+                    let entry = self
+                        .entry_of(&person.body, Some(&held.entry), &keys, person.asked_at)
                         .claiming(claims.clone())
                         .asked_after(person.number);
-                    self.publish_harvested(
-                        person,
-                        &Arc::new(entry),
-                        &keys,
-                        identity.updated_at(),
-                        now,
-                    );
+                    let updated_at = identity.updated_at();
+                    let publication =
+                        self.publish_harvested(person, &Arc::new(entry), &keys, updated_at, now);
+                    strictly && publication != Publication::Stored
                 }
+            };
+            if outdated {
+                self.forget(&held);
             }
+        }
+    }
+
+    /// Lets go of an entry, unless it has been replaced.
+    fn forget(&self, held: &Found) {
+        let store = self.people.store();
+        let stored = store.get(&held.key);
+        if stored.is_some_and(|stored| Arc::ptr_eq(&stored, &held.entry)) {
+            store.remove(&held.key);
         }
     }
 
@@ -448,7 +489,11 @@ enum Comparison {
     /// It is older, or says nothing new.
     Older,
     /// It is newer and of the same shape.
-    Newer,
+    Newer {
+        /// Flameup says so; otherwise it is of the same time, and one of the two was asked for
+        /// later.
+        strictly: bool,
+    },
     /// It is newer, and of another shape than the answer to a read.
     Differs,
 }
@@ -469,10 +514,15 @@ fn compare(held: &Entry, body: &[u8], identity: &Identity<'_>) -> Comparison {
         return Comparison::Older;
     }
     if body::fields(held.body()) == body::fields(body) {
-        Comparison::Newer
+        Comparison::Newer {
+            strictly: seen_at > held_at,
+        }
     } else if seen_at > held_at {
         Comparison::Differs
     } else {
         Comparison::Older
     }
 }
+
+#[cfg(test)]
+mod tests;

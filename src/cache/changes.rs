@@ -10,12 +10,12 @@
 //! changed while a fetch was under way that began before, and none for the millions that did not.
 //!
 //! # Invariants
-//! - A name's number is kept while any fetch lives that began before it, its answer included, and
-//!   while reads are held off from it.
+//! - What is remembered of a name is kept while reads are held off from it, and then while any
+//!   fetch lives, its answer included, that began before that was over.
 //! - Judging an answer and storing it is one critical section with noting a change: whichever
 //!   comes second sees the first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -49,8 +49,12 @@ pub struct Changes {
 #[derive(Debug, Default)]
 struct Recent {
     names: HashMap<u64, Record, ahash::RandomState>,
-    /// How many fetches live, by the number of the last change before each.
-    fetches: BTreeMap<Number, u32>,
+    /// The fetches that live, counted from 0.
+    fetches: BTreeSet<u64>,
+    /// How many have begun.
+    begun: u64,
+    /// By workspace: what was held off from everybody in it.
+    everybody: HashMap<u32, Record, ahash::RandomState>,
 }
 
 /// What is remembered of a name.
@@ -66,6 +70,8 @@ struct Record {
     was_stored: bool,
     /// What a write was answered with, to be stored once reads are held off no longer.
     written: Option<Arc<Written>>,
+    /// How many fetches had begun when this was first found to concern no later one.
+    concerns: Option<u64>,
 }
 
 /// A person as a write was answered with, not stored yet.
@@ -87,6 +93,8 @@ pub struct Written {
 #[derive(Debug)]
 pub struct Started {
     changes: Arc<Changes>,
+    /// Which of all fetches.
+    count: u64,
     number: Number,
 }
 
@@ -119,11 +127,13 @@ impl Changes {
     /// Says that a fetch is about to be sent.
     pub fn fetch_begins(self: &Arc<Self>) -> Started {
         let mut recent = self.recent.lock();
-        let number = self.last();
-        *recent.fetches.entry(number).or_default() += 1;
+        let count = recent.begun;
+        recent.begun += 1;
+        recent.fetches.insert(count);
         Started {
             changes: Arc::clone(self),
-            number,
+            count,
+            number: self.last(),
         }
     }
 
@@ -151,12 +161,14 @@ impl Changes {
     }
 
     /// Notes a change of everybody in a workspace.
-    pub fn note_everybody(&self, workspace: u32) {
-        let _recent = self.recent.lock();
+    pub fn note_everybody(&self, workspace: u32, hold: Hold) {
+        let mut recent = self.recent.lock();
         let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
         if let Some(everybody) = self.of(workspace) {
             everybody.store(number, Ordering::Release);
         }
+        let record = recent.everybody.entry(workspace).or_default();
+        record.changed(number, hold);
     }
 
     /// Whether what was sent for after change `number` is older than a change of everybody.
@@ -182,10 +194,14 @@ impl Changes {
         records.any(|record| record.was_stored)
     }
 
-    /// Keeps what a write was answered with until reads are held off no longer.
-    pub fn keep_written(&self, written: Written) {
+    /// Keeps what a write was answered with until reads are held off no longer; not at all if the
+    /// person was erased.
+    pub fn keep_written(&self, written: Written, now: Instant) {
         let written = Arc::new(written);
         let mut recent = self.recent.lock();
+        if written.names.iter().any(|name| recent.bars(*name, now)) {
+            return;
+        }
         for name in &written.names {
             if let Some(record) = recent.names.get_mut(name) {
                 record.written = Some(Arc::clone(&written));
@@ -204,7 +220,7 @@ impl Changes {
         if self.outdates_everybody(answer.workspace, answer.number) {
             return Publication::Outdated;
         }
-        let mut held = false;
+        let mut held = recent.holds_everybody(answer.workspace, answer.asked_at);
         for name in answer.names {
             let Some(record) = recent.names.get(name) else {
                 continue;
@@ -225,6 +241,26 @@ impl Changes {
         Publication::Held
     }
 
+    /// Does `store` with something that is stored already, unless those who are called `names` have
+    /// changed after change `number`. Says whether it did.
+    pub fn renew(
+        &self,
+        workspace: u32,
+        number: Number,
+        names: &[u64],
+        store: impl FnOnce() -> bool,
+    ) -> bool {
+        let recent = self.recent.lock();
+        let changed = |name: &u64| recent.number_of(*name) > number;
+        !self.outdates_everybody(workspace, number) && !names.iter().any(changed) && store()
+    }
+
+    /// What was written to whoever is called `name` and is not stored yet.
+    pub fn written(&self, name: u64) -> Option<Arc<Written>> {
+        let recent = self.recent.lock();
+        recent.names.get(&name)?.written.clone()
+    }
+
     /// What was written to whoever is called `name`, once it may be stored. It is given out once.
     pub fn due(&self, name: u64, now: Instant) -> Option<Arc<Written>> {
         let mut recent = self.recent.lock();
@@ -237,12 +273,15 @@ impl Changes {
     /// All that was written and may be stored by now. Forgets what concerns nobody any more.
     pub fn all_due(&self, now: Instant) -> Vec<Arc<Written>> {
         let mut recent = self.recent.lock();
-        let due: Vec<_> = recent
-            .names
-            .values()
-            .filter(|record| !record.holds(now))
-            .filter_map(|record| record.written.clone())
-            .collect();
+        let mut due: Vec<Arc<Written>> = Vec::new();
+        for record in recent.names.values().filter(|record| !record.holds(now)) {
+            if let Some(written) = &record.written
+                // It waits under each of its names.
+                && !due.iter().any(|other| Arc::ptr_eq(other, written))
+            {
+                due.push(Arc::clone(written));
+            }
+        }
         for written in &due {
             recent.take(written);
         }
@@ -260,22 +299,13 @@ impl Changes {
             return true;
         }
         let recent = self.recent.lock();
-        let changed = |name| {
-            recent
-                .names
-                .get(name)
-                .is_some_and(|record| record.number > answer.number)
-        };
+        let changed = |name: &u64| recent.number_of(*name) > answer.number;
         answer.names.iter().any(changed)
     }
 
     /// Whether nothing may be stored of whoever is called `name`.
     pub fn is_barred(&self, name: u64, now: Instant) -> bool {
-        let recent = self.recent.lock();
-        recent
-            .names
-            .get(&name)
-            .is_some_and(|record| record.is_barred(now))
+        self.recent.lock().bars(name, now)
     }
 
     /// Until when reads of whoever is called `name` are not stored, and the number of the change.
@@ -320,12 +350,33 @@ pub enum Publication {
 }
 
 impl Recent {
+    /// The last change of a name that is still in mind; 0 for none.
+    fn number_of(&self, name: u64) -> Number {
+        self.names.get(&name).map_or(0, |record| record.number)
+    }
+
+    fn bars(&self, name: u64, now: Instant) -> bool {
+        let record = self.names.get(&name);
+        record.is_some_and(|record| record.is_barred(now))
+    }
+
+    fn holds_everybody(&self, workspace: u32, moment: Instant) -> bool {
+        let record = self.everybody.get(&workspace);
+        record.is_some_and(|record| record.holds(moment))
+    }
+
     /// Forgets the names that no fetch and nobody else needs.
     fn forget(&mut self, now: Instant) {
-        let oldest = self.fetches.keys().next().copied();
-        self.names.retain(|_, record| {
-            record.is_active(now) || oldest.is_some_and(|oldest| oldest < record.number)
-        });
+        let oldest = self.fetches.first().copied();
+        let concerns_any = |record: &mut Record| {
+            if record.is_active(now) {
+                return true;
+            }
+            let begun_before = *record.concerns.get_or_insert(self.begun);
+            oldest.is_some_and(|oldest| oldest < begun_before)
+        };
+        self.names.retain(|_, record| concerns_any(record));
+        self.everybody.retain(|_, record| concerns_any(record));
     }
 
     /// What was written to these people is no longer the last that is known of them, unless
@@ -362,6 +413,7 @@ impl Written {
 impl Record {
     fn changed(&mut self, number: Number, hold: Hold) {
         self.number = number;
+        self.concerns = None;
         match hold {
             Hold::None => {}
             Hold::Reads(until) => self.held_until = self.held_until.max(Some(until)),
@@ -391,12 +443,9 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let mut recent = self.changes.recent.lock();
-        if let Some(count) = recent.fetches.get_mut(&self.number) {
-            *count -= 1;
-            if *count == 0 {
-                recent.fetches.remove(&self.number);
-            }
-        }
+        self.changes.recent.lock().fetches.remove(&self.count);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,3 +154,126 @@ impl std::fmt::Debug for Claims {
         write!(f, "Claims({})", self.iter().count())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::fixture::{ADA, Person, id, keys, uuid, workspace};
+    use crate::config::EmailCase;
+    use crate::person::change::Name;
+
+    fn claims(person: &Person, case: EmailCase) -> Claims {
+        let body = person.body();
+        let identity = Identity::read(&body).expect("the body of a person");
+        workspace(0, case).claims(&identity)
+    }
+
+    fn answer(claims: &Claims, case: EmailCase, name: &Name) -> bool {
+        claims.answer(&keys(&workspace(0, case), name))
+    }
+
+    #[test]
+    fn a_person_answers_to_uuid_external_id_and_email() {
+        let case = EmailCase::Insensitive;
+        let claims = claims(&ADA, case);
+        for name in [uuid(1), id("u1"), id("Ada@x.org"), id("ADA@X.ORG")] {
+            assert!(answer(&claims, case, &name));
+        }
+        for name in [uuid(2), id("U1"), id("u11"), id("ada@x.com"), id("")] {
+            assert!(!answer(&claims, case, &name));
+        }
+    }
+
+    #[test]
+    fn where_the_case_of_emails_counts_they_answer_to_their_own_spelling() {
+        let claims = claims(&ADA, EmailCase::Exact);
+        assert!(answer(&claims, EmailCase::Exact, &id("Ada@x.org")));
+        assert!(!answer(&claims, EmailCase::Exact, &id("ada@x.org")));
+    }
+
+    #[test]
+    fn an_external_id_that_looks_like_an_email_has_one_spelling() {
+        let person = Person {
+            external_id: "ADA@tenant",
+            ..ADA
+        };
+        let case = EmailCase::Insensitive;
+        let claims = claims(&person, case);
+        assert!(answer(&claims, case, &id("ADA@tenant")));
+        assert!(!answer(&claims, case, &id("ada@tenant")));
+    }
+
+    #[test]
+    fn an_external_id_that_looks_like_a_uuid_is_not_that_uuid() {
+        let text = "00000000-0000-0000-0000-000000000007";
+        let case = EmailCase::Insensitive;
+        let person = Person {
+            external_id: text,
+            ..ADA
+        };
+        let by_external_id = claims(&person, case);
+        assert!(answer(&by_external_id, case, &id(text)));
+        assert!(!answer(&by_external_id, case, &uuid(7)));
+        let by_uuid = claims(&Person { uuid: 7, ..ADA }, case);
+        assert!(answer(&by_uuid, case, &uuid(7)));
+        assert!(!answer(&by_uuid, case, &id(text)));
+    }
+
+    #[test]
+    fn a_name_of_another_workspace_is_another_name() {
+        let body = ADA.body();
+        let identity = Identity::read(&body).expect("the body of a person");
+        // 65 and 97 are A and a: they differ in the bit that folding clears.
+        let of_65 = Claims::of(&identity, 65, true);
+        let other = workspace(97, EmailCase::Insensitive);
+        for name in ADA.names() {
+            assert!(!of_65.answer(&keys(&other, &name)));
+        }
+        assert!(!of_65.are_of(&Claims::of(&identity, 97, true)));
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_claimed() {
+        let long = format!("x{}", "y".repeat(MAX_ID_BYTES));
+        let body = format!(r#"{{"id":"not a uuid","external_id":"{long}","email":"nobody"}}"#);
+        let identity = Identity::read(body.as_bytes()).expect("the body of a person");
+        let claims = Claims::of(&identity, 0, true);
+        assert_eq!(claims.iter().count(), 1);
+        assert!(claims.who().is_some(), "an opaque id tells people apart");
+        let empty = Identity::read(br#"{"id":"a","external_id":"","email":null}"#);
+        let empty = empty.expect("the body of a person");
+        assert_eq!(Claims::of(&empty, 0, true).iter().count(), 1);
+    }
+
+    #[test]
+    fn people_are_told_apart_by_their_id_and_absences_are_nobody() {
+        let case = EmailCase::Insensitive;
+        let (ada, moved) = (
+            claims(&ADA, case),
+            claims(&Person { email: "", ..ADA }, case),
+        );
+        assert!(ada.are_of(&moved));
+        assert!(!ada.are_of(&claims(&Person { uuid: 2, ..ADA }, case)));
+        let absence = Claims::of_absence(&keys(&workspace(0, case), &id("Ada@x.org")));
+        assert!(absence.who().is_none());
+        assert!(!absence.are_of(&absence));
+    }
+
+    #[test]
+    fn claims_contradict_only_those_of_their_own_sort() {
+        let case = EmailCase::Insensitive;
+        let by_email = claims(&Person { uuid: 2, ..ADA }, case);
+        let external_id = "ada@x.org";
+        let by_external_id = claims(&Person { external_id, ..ADA }, case);
+        let email = by_email.iter().last().expect("an e-mail");
+        assert!(claims(&ADA, case).contradict(email));
+        let as_external_id = by_external_id.iter().nth(1).expect("an external id");
+        assert!(!by_email.contradict(as_external_id));
+    }
+
+    #[test]
+    fn debug_shows_no_personal_data() {
+        let shown = format!("{:?}", claims(&ADA, EmailCase::Insensitive));
+        assert_eq!(shown, "Claims(3)");
+    }
+}

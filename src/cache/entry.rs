@@ -1,6 +1,7 @@
 //! An answer of Flameup's in the form that clients get it, stored or only relayed.
 
 use std::mem::size_of;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,7 +13,7 @@ use super::changes::Number;
 use super::claims::Claims;
 use super::control::ResponseDirectives;
 use super::freshness::Freshness;
-use super::key::{CacheKey, eq_folded};
+use super::key::CacheKey;
 use crate::headers;
 use crate::upstream::Response;
 
@@ -36,10 +37,11 @@ pub struct Entry {
     etag: Option<HeaderValue>,
     /// Whether `etag` is Flameup's, so that Flameup can be asked about it.
     etag_is_upstreams: bool,
-    /// The spelling that Flameup was asked for, where it differs from the normal form.
-    spelled: Option<CacheKey>,
-    /// It answers that spelling alone, whatever is folded for a key.
-    exact: bool,
+    /// The name that Flameup was asked for, exactly as it was spelled. `None` for what came with
+    /// the answer to something else.
+    asked_as: Option<CacheKey>,
+    /// Another person has claimed that name since.
+    disputed: AtomicBool,
     /// What the body says its person is called.
     claims: Claims,
     /// The last change before it was asked for.
@@ -83,8 +85,8 @@ impl Entry {
             freshness,
             etag: given.map(headers::detached).or_else(made),
             etag_is_upstreams: given.is_some(),
-            spelled: None,
-            exact: false,
+            asked_as: None,
+            disputed: AtomicBool::new(false),
             claims: Claims::default(),
             asked_after: 0,
         }
@@ -110,9 +112,7 @@ impl Entry {
             body: self.body.clone(),
             requested_at: confirmation.requested_at,
         };
-        Self::new(&whole, lifetime)
-            .found_like(self)
-            .claiming(self.claims.clone())
+        Self::new(&whole, lifetime).claiming(self.claims.clone())
     }
 
     /// The same entry, past its lifetime from `now` on.
@@ -125,8 +125,8 @@ impl Entry {
             freshness: self.freshness.expired(now),
             etag: self.etag.clone(),
             etag_is_upstreams: self.etag_is_upstreams,
-            spelled: self.spelled.clone(),
-            exact: self.exact,
+            asked_as: self.asked_as.clone(),
+            disputed: AtomicBool::new(self.disputed.load(Ordering::Relaxed)),
             claims: self.claims.clone(),
             asked_after: self.asked_after,
         }
@@ -140,25 +140,10 @@ impl Entry {
             .is_some_and(|own| given.is_none_or(|given| given == own))
     }
 
-    /// Remembers the spelling that Flameup was asked for.
+    /// Remembers the name that Flameup was asked for, as it was spelled.
     #[must_use]
-    pub fn spelled_as(mut self, spelled: Option<CacheKey>) -> Self {
-        self.spelled = spelled;
-        self
-    }
-
-    /// Has it answer the spelling that Flameup was asked for and no other.
-    #[must_use]
-    pub fn exactly(mut self, exact: bool) -> Self {
-        self.exact = exact;
-        self
-    }
-
-    /// Answers the spellings that another entry of the same person does.
-    #[must_use]
-    pub fn found_like(mut self, other: &Self) -> Self {
-        self.spelled.clone_from(&other.spelled);
-        self.exact = other.exact;
+    pub fn asked_as(mut self, spelled: CacheKey) -> Self {
+        self.asked_as = Some(spelled);
         self
     }
 
@@ -191,11 +176,6 @@ impl Entry {
         self.freshness.began_after(&other.freshness)
     }
 
-    /// Whether it answers only the spelling that Flameup was asked for.
-    pub fn is_exact(&self) -> bool {
-        self.exact
-    }
-
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -226,10 +206,15 @@ impl Entry {
         self.etag.as_ref().filter(|_| self.etag_is_upstreams)
     }
 
-    /// Whether `spelled` is the spelling that Flameup was asked for, `person` the normal form.
-    pub(super) fn answers_spelling(&self, spelled: &CacheKey, person: &CacheKey) -> bool {
-        let of_this_name = |asked: &&CacheKey| eq_folded(asked.as_bytes(), person.as_bytes());
-        self.spelled.as_ref().filter(of_this_name).unwrap_or(person) == spelled
+    /// Whether this is the last that is known of what Flameup answers to exactly this name.
+    pub(super) fn is_answer_to(&self, spelled: &CacheKey) -> bool {
+        self.asked_as.as_ref() == Some(spelled) && !self.disputed.load(Ordering::Relaxed)
+    }
+
+    /// A later answer says that the name Flameup was asked for is somebody else's: it is to be
+    /// asked again before anybody is served this under that name.
+    pub(super) fn dispute(&self) {
+        self.disputed.store(true, Ordering::Relaxed);
     }
 
     /// Whole seconds of age, as `Age` states them.
@@ -255,6 +240,7 @@ impl Entry {
             + etag
             + self.body.len()
             + key.len()
+            + self.asked_as.as_ref().map_or(0, CacheKey::heap_bytes)
             + self.claims.heap_bytes()
             + self.claims.iter().count().saturating_sub(1) * POINTER_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -293,4 +279,56 @@ fn strong_etag(body: &[u8]) -> Option<HeaderValue> {
     }
     etag.push(b'"');
     HeaderValue::from_bytes(&etag).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::fixture::{ADA, entry, id, keys, uuid, workspace};
+    use crate::config::EmailCase;
+
+    #[test]
+    fn an_entry_is_the_answer_to_the_spelling_that_was_asked_for_until_it_is_disputed() {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        let spelled = |name: &str| keys(&workspace, &id(name)).spelled().clone();
+        let asked = keys(&workspace, &id("ADA@x.org"));
+        let entry = entry(&workspace, &asked, Some(ADA.body()), Instant::now());
+        assert!(entry.is_answer_to(&spelled("ADA@x.org")));
+        assert!(!entry.is_answer_to(&spelled("ada@x.org")));
+        entry.dispute();
+        assert!(!entry.is_answer_to(&spelled("ADA@x.org")));
+        assert!(
+            !entry
+                .expired(Instant::now())
+                .is_answer_to(&spelled("ADA@x.org"))
+        );
+    }
+
+    #[test]
+    fn an_expired_entry_is_the_same_but_for_its_lifetime() {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        let (asked, now) = (keys(&workspace, &uuid(1)), Instant::now());
+        let entry = entry(&workspace, &asked, Some(ADA.body()), now).asked_after(7);
+        let later = now + Duration::from_secs(10);
+        assert!(entry.freshness().is_fresh(later));
+        let expired = entry.expired(later);
+        assert!(!expired.freshness().is_fresh(later));
+        assert_eq!((expired.number(), expired.body()), (7, entry.body()));
+        assert_eq!(expired.age_seconds(later), 10);
+        assert_eq!(expired.etag(), entry.etag());
+        assert!(expired.is_answer_to(asked.spelled()));
+        assert!(expired.claims().are_of(entry.claims()));
+    }
+
+    #[test]
+    fn every_further_name_is_paid_for() {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        let asked = keys(&workspace, &uuid(1));
+        let named = entry(&workspace, &asked, Some(ADA.body()), Instant::now());
+        let weight = |entry: &Entry| entry.weight(asked.person().as_bytes()) as usize;
+        let with_names = weight(&named);
+        let claimed = named.claims().heap_bytes();
+        let nameless = named.claiming(Claims::default());
+        assert_eq!(with_names - weight(&nameless), claimed + 2 * POINTER_BYTES);
+    }
 }

@@ -75,6 +75,15 @@ impl CacheKey {
         &self.0
     }
 
+    /// Bytes of memory that it takes beside itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        if self.0.spilled() {
+            self.0.capacity()
+        } else {
+            0
+        }
+    }
+
     fn new(workspace: u32, kind: u8, identifier: &[u8]) -> Self {
         let mut key = SmallVec::with_capacity(KIND_AT + 1 + identifier.len());
         key.extend_from_slice(&workspace.to_be_bytes());
@@ -182,9 +191,57 @@ impl Keys {
     pub fn spelled(&self) -> &CacheKey {
         self.spelled.as_ref().unwrap_or(&self.person)
     }
+}
 
-    /// The exact spelling, where it is another than the normal form.
-    pub fn spelled_apart(&self) -> Option<&CacheKey> {
-        self.spelled.as_ref()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: Uuid = Uuid::from_u128(1);
+
+    #[test]
+    fn folding_leaves_the_number_of_the_workspace_alone() {
+        // 65 and 97 are A and a: they differ in the bit that folding clears.
+        let (upper, lower) = (CacheKey::of_id(65, "Ada@x"), CacheKey::of_id(97, "Ada@x"));
+        assert!(!eq_folded(upper.as_bytes(), lower.as_bytes()));
+        assert_ne!(folded(upper.as_bytes()), folded(lower.as_bytes()));
+        assert_ne!(upper.to_ascii_lowercase(), lower.to_ascii_lowercase());
+        assert!(!upper.is_of_the_same(&lower));
+        let uuid = |number| CacheKey::of_uuid(number, &UUID);
+        assert!(!uuid(65).is_of_the_same(&uuid(97)));
+        assert_eq!(workspace_of(upper.as_bytes()), 65);
+        assert_eq!(workspace_of(&folded(upper.as_bytes())), 65);
+    }
+
+    #[test]
+    fn only_what_may_be_an_email_is_folded() {
+        let is_folded = |id: &str| {
+            let key = CacheKey::of_id(0, id);
+            *folded(key.as_bytes()) != *key.as_bytes()
+        };
+        assert!(is_folded("Ada@x.org"));
+        assert!(!is_folded("Ada"));
+        assert!(!is_folded("ada@x.org"));
+        let uuid = CacheKey::of_uuid(0, &Uuid::from_bytes(*b"A@AAAAAAAAAAAAAA"));
+        assert_eq!(*folded(uuid.as_bytes()), *uuid.as_bytes());
+    }
+
+    #[test]
+    fn a_uuid_is_the_same_person_proven_or_not() {
+        let proven = CacheKey::of_uuid(0, &UUID);
+        let unproven = CacheKey::of_unproven(0, &UUID, "ws");
+        assert_ne!(proven, unproven);
+        assert!(proven.is_of_the_same(&unproven));
+        assert!(!proven.is_of_the_same(&CacheKey::of_unproven(1, &UUID, "ws")));
+        let text = CacheKey::of_id(0, &UUID.hyphenated().to_string());
+        assert!(!proven.is_of_the_same(&text));
+        assert_eq!(uuid_of(text.as_bytes()), None);
+    }
+
+    #[test]
+    fn spellings_of_an_email_are_of_the_same_person_and_external_ids_are_not() {
+        let key = |id: &str| CacheKey::of_id(0, id);
+        assert!(key("Ada@x.org").is_of_the_same(&key("ada@X.org")));
+        assert!(!key("Ada").is_of_the_same(&key("ada")));
     }
 }

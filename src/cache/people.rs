@@ -48,33 +48,44 @@ impl People {
 
     /// Who is stored for a lookup.
     pub fn find(&self, keys: &Keys) -> Option<Arc<Entry>> {
-        match self.store.get(keys.person().as_bytes()) {
-            Some(entry) => self.is_served_as(&entry, keys).then_some(entry),
-            None => self.find_by_claim(keys).map(|found| found.entry),
+        match self.directly(keys) {
+            Ok(entry) => Some(entry),
+            Err(other) => self.find_by_claim(keys, other).map(|found| found.entry),
         }
     }
 
     /// The key that the person of a lookup is stored under, if that is another than the lookup's.
     pub fn stored_under(&self, keys: &Keys) -> Option<CacheKey> {
-        if self.store.get(keys.person().as_bytes()).is_some() {
-            return None;
-        }
-        let found = self.find_by_claim(keys)?;
+        let other = self.directly(keys).err()?;
+        let found = self.find_by_claim(keys, other)?;
         Some(CacheKey::from_bytes(&found.key))
     }
 
-    /// Whether an entry that is stored under the normal form of a lookup answers its spelling too.
-    fn is_served_as(&self, entry: &Entry, keys: &Keys) -> bool {
-        entry.answers_spelling(keys.spelled(), keys.person())
-            || !entry.is_exact() && self.others_who_claim(keys.person(), entry).is_empty()
+    /// What is stored under the normal form of a lookup, if it answers its spelling; otherwise
+    /// whoever is stored there.
+    fn directly(&self, keys: &Keys) -> Result<Arc<Entry>, Option<Arc<Entry>>> {
+        match self.store.get(keys.person().as_bytes()) {
+            Some(entry) if self.is_served_as(&entry, keys) => Ok(entry),
+            other => Err(other),
+        }
     }
 
-    /// The one person who claims to be called so.
-    fn find_by_claim(&self, keys: &Keys) -> Option<Found> {
+    /// Whether an entry that is stored under the normal form of a lookup answers its spelling.
+    fn is_served_as(&self, entry: &Entry, keys: &Keys) -> bool {
+        entry.is_answer_to(keys.spelled())
+            || entry.claims().answer(keys) && !self.is_claimed_by_others(keys, entry)
+    }
+
+    /// The one person who claims to be called so. Somebody may be stored under the very name.
+    fn find_by_claim(&self, keys: &Keys, directly: Option<Arc<Entry>>) -> Option<Found> {
         if !self.aliases {
             return None;
         }
         let mut claimants = self.claimants(keys.person().as_bytes());
+        claimants.extend(directly.map(|entry| Found {
+            key: Arc::from(keys.person().as_bytes()),
+            entry,
+        }));
         claimants.retain(|found| found.entry.claims().answer(keys));
         let one = claimants.pop()?;
         let same = |other: &Found| other.entry.claims().are_of(one.entry.claims());
@@ -110,10 +121,13 @@ impl People {
         all
     }
 
-    fn others_who_claim(&self, name: &CacheKey, entry: &Entry) -> SmallVec<[Found; 2]> {
-        let mut others = self.claimants(name.as_bytes());
-        others.retain(|other| !other.entry.claims().are_of(entry.claims()));
-        others
+    /// Whether somebody else than the person of `entry` is stored who claims to be called so too.
+    pub fn is_claimed_by_others(&self, keys: &Keys, entry: &Entry) -> bool {
+        let all = self.all_called(keys.person().as_bytes());
+        let claims = all.iter().map(|found| found.entry.claims());
+        claims
+            .filter(|claims| !claims.are_of(entry.claims()))
+            .any(|others| others.answer(keys))
     }
 
     /// Everything that is stored of the person with these claims.
@@ -125,6 +139,13 @@ impl People {
         holders
     }
 
+    /// Where to store what came with the answer to something else, instead of what is held: under
+    /// who it is, not as an answer to a name.
+    pub fn place_of(&self, held: &Found) -> Keys {
+        let who = held.entry.claims().who().filter(|_| self.aliases);
+        Keys::stored_under(who.unwrap_or(&held.key))
+    }
+
     /// Stores Flameup's answer to a lookup, unless a later one is stored. Says whether it did.
     pub fn put(&self, asked: &Keys, entry: &Arc<Entry>) -> bool {
         if !self.aliases {
@@ -134,7 +155,7 @@ impl People {
         if holders.iter().any(|held| held.entry.began_after(entry)) {
             return false;
         }
-        let kept = holders.iter().find(|held| keeps_its_key(held, entry));
+        let kept = holders.iter().find(|held| self.keeps_its_key(held, entry));
         let key: Arc<[u8]> = kept.map_or_else(
             || Arc::from(asked.person().as_bytes()),
             |held| Arc::clone(&held.key),
@@ -143,7 +164,7 @@ impl People {
         for held in holders.iter().filter(|held| held.key != key) {
             self.store.remove(&held.key);
         }
-        self.contradict(entry);
+        self.dispute(entry);
         self.answer_to_that_very_name(asked, entry);
         true
     }
@@ -158,19 +179,29 @@ impl People {
         true
     }
 
-    /// Lets go of answers to names that this later answer says are somebody else's: an e-mail was
+    /// Whether an entry may take the place of an earlier one of its person: only where that is
+    /// under a name that the person still has, and nobody else.
+    fn keeps_its_key(&self, held: &Found, entry: &Entry) -> bool {
+        let keys = Keys::stored_under(&held.key);
+        entry.claims().answer(&keys) && !self.is_claimed_by_others(&keys, entry)
+    }
+
+    /// Disputes answers to names that this later answer says are somebody else's: an e-mail was
     /// reassigned, an external id was moved, two people were merged.
-    fn contradict(&self, entry: &Entry) {
+    ///
+    /// They stay, though no longer as answers to that name. Were they to go, nobody would know any
+    /// more that two people claim it, and Flameup may well have two of one e-mail.
+    fn dispute(&self, entry: &Entry) {
         for claim in entry.claims().iter() {
             // E-mails are stored under their own spelling or a folded one, as is configured.
             for key in [claim.key(), &folded(claim.key())] {
-                let outdated = |other: Arc<Entry>| {
+                let outdated = |other: &Arc<Entry>| {
                     !other.claims().are_of(entry.claims())
                         && other.claims().contradict(claim)
                         && !other.began_after(entry)
                 };
-                if self.store.get(key).is_some_and(outdated) {
-                    self.store.remove(key);
+                if let Some(other) = self.store.get(key).filter(outdated) {
+                    other.dispute();
                 }
             }
         }
@@ -190,20 +221,18 @@ impl People {
     }
 
     /// Lets go of whoever was found by exactly this spelling: Flameup says that nobody is called
-    /// so any more.
-    pub fn forget_spelling(&self, keys: &Keys) {
+    /// so any more, or did so when it was asked for `absence`.
+    pub fn forget_spelling(&self, keys: &Keys, absence: &Entry) {
         for found in self.all_called(keys.person().as_bytes()) {
-            let direct = *found.key == *keys.person().as_bytes()
-                && found.entry.answers_spelling(keys.spelled(), keys.person());
-            if direct || found.entry.claims().spell(keys.spelled()) {
+            let direct =
+                *found.key == *keys.person().as_bytes() && found.entry.is_answer_to(keys.spelled());
+            let called_so = direct || found.entry.claims().spell(keys.spelled());
+            if called_so && !found.entry.began_after(absence) {
                 self.store.remove(&found.key);
             }
         }
     }
 }
 
-/// Whether the key that a person is stored under is still a name of theirs, and one that does not
-/// depend on how it was spelled.
-fn keeps_its_key(held: &Found, entry: &Entry) -> bool {
-    !entry.is_exact() && entry.claims().iter().any(|claim| claim.key() == &*held.key)
-}
+#[cfg(test)]
+mod tests;

@@ -31,8 +31,6 @@ pub struct Verified {
     pub storing: Storing,
     /// What it says its person is called.
     pub claims: Claims,
-    /// It answers the spelling that was asked for and no other.
-    pub exact: bool,
     /// The body names another workspace than this key has shown before: an alarm.
     pub foreign_workspace: bool,
 }
@@ -58,8 +56,6 @@ pub fn verify(
             .is_none_or(|id| workspace.recognises(id));
     let storable =
         recognised && is_own(place, person, &identity) && !forbids_storing(&response.headers);
-    // Found by an external id that looks like an e-mail: its case is the customer's own.
-    let exact = matches!(person, PersonRef::Id(asked) if !identity.has_email(asked));
     Ok(Verified {
         storing: if storable {
             Storing::Person
@@ -67,7 +63,6 @@ pub fn verify(
             Storing::Nowhere
         },
         claims: workspace.claims(&identity),
-        exact,
         foreign_workspace: !recognised,
     })
 }

@@ -118,3 +118,171 @@ impl Evictions {
         };
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// Asserts that the index has a pointer for every name that a stored entry claims, and no
+    /// other.
+    pub(super) fn assert_index_is_exact(&self) {
+        self.maintain();
+        let stored: Vec<_> = self.entries.iter().collect();
+        let mut expected: Vec<_> = stored
+            .iter()
+            .flat_map(|(key, entry)| self.aliases.expected(key, entry))
+            .collect();
+        let mut all = self.aliases.all();
+        expected.sort_unstable();
+        all.sort_unstable();
+        assert!(
+            all == expected,
+            "{} pointers, not {}",
+            all.len(),
+            expected.len()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cache::fixture::{ADA, BOB, Person, id, keys, shared, uuid, workspace};
+    use crate::config::EmailCase;
+    use crate::person::change::Name;
+    use crate::workspace::Workspace;
+
+    const ROOM: u64 = 1 << 20;
+
+    fn store(max_bytes: u64, retention: Duration) -> (Store, Workspace) {
+        let workspace = workspace(0, EmailCase::Insensitive);
+        (Store::new(max_bytes, retention), workspace)
+    }
+
+    fn put(store: &Store, workspace: &Workspace, name: &Name, person: &Person) {
+        let key = keys(workspace, name).person().clone();
+        let entry = shared(workspace, name, person, Instant::now());
+        store.insert(key.as_bytes(), entry);
+    }
+
+    fn claimants(store: &Store, workspace: &Workspace, name: &Name) -> usize {
+        let aliases = store.aliases();
+        let name = aliases.name(keys(workspace, name).spelled().as_bytes());
+        aliases.claimants(name).len()
+    }
+
+    #[test]
+    fn pointers_go_with_an_entry_that_is_replaced_or_removed() {
+        let (store, workspace) = store(ROOM, Duration::from_mins(1));
+        put(&store, &workspace, &id("u1"), &ADA);
+        let moved = Person {
+            email: "lovelace@x.org",
+            ..ADA
+        };
+        put(&store, &workspace, &id("u1"), &moved);
+        assert_eq!(claimants(&store, &workspace, &id(ADA.email)), 0);
+        assert_eq!(claimants(&store, &workspace, &id(moved.email)), 1);
+        store.assert_index_is_exact();
+        let key = keys(&workspace, &id("u1")).person().clone();
+        assert!(store.remove(key.as_bytes()).is_some());
+        assert_eq!(claimants(&store, &workspace, &uuid(1)), 0);
+        store.assert_index_is_exact();
+    }
+
+    #[test]
+    fn an_entry_that_takes_its_own_place_keeps_its_pointers() {
+        let (store, workspace) = store(ROOM, Duration::from_mins(1));
+        let entry = shared(&workspace, &id("u1"), &ADA, Instant::now());
+        let key = keys(&workspace, &id("u1")).person().clone();
+        store.insert(key.as_bytes(), Arc::clone(&entry));
+        store.insert(key.as_bytes(), entry);
+        assert_eq!(claimants(&store, &workspace, &uuid(1)), 1);
+        store.assert_index_is_exact();
+    }
+
+    #[test]
+    fn pointers_go_with_an_entry_that_goes_for_room() {
+        let (store, workspace) = store(6_000, Duration::from_mins(1));
+        for number in 1..=50 {
+            let person = Person {
+                uuid: number,
+                ..ADA
+            };
+            put(&store, &workspace, &uuid(number), &person);
+            store.assert_index_is_exact();
+        }
+        assert!((1..10).contains(&store.len()), "{}", store.len());
+        assert!(store.evictions().size.load(Ordering::Relaxed) > 40);
+    }
+
+    #[test]
+    fn pointers_go_with_an_entry_that_outlives_its_retention() {
+        let (store, workspace) = store(ROOM, Duration::ZERO);
+        put(&store, &workspace, &id("u1"), &ADA);
+        put(&store, &workspace, &id("u2"), &BOB);
+        store.maintain();
+        assert_eq!(store.len(), 0);
+        assert!(store.aliases.all().is_empty());
+    }
+
+    #[test]
+    fn keys_are_listed_by_workspace() {
+        let (store, _) = store(ROOM, Duration::from_mins(1));
+        let [upper, lower] = [65, 97].map(|number| workspace(number, EmailCase::Insensitive));
+        put(&store, &upper, &id("u1"), &ADA);
+        put(&store, &lower, &id("u1"), &ADA);
+        let keys: Vec<_> = store.keys_of(65).collect();
+        assert_eq!(keys.len(), 1);
+        assert_eq!(workspace_of(&keys[0]), 65);
+    }
+
+    /// Four threads store, replace, remove and look up a few people under changing names, in a
+    /// store with room for some of them.
+    #[test]
+    fn the_index_is_exact_after_four_threads_have_used_it_at_once() {
+        let (store, workspace) = store(8_000, Duration::from_mins(1));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (store, workspace) = (&store, &workspace);
+                scope.spawn(move || stress(store, workspace, thread));
+            }
+        });
+        assert!(!store.is_empty() || store.evictions.size.load(Ordering::Relaxed) > 0);
+        store.assert_index_is_exact();
+    }
+
+    fn stress(store: &Store, workspace: &Workspace, thread: usize) {
+        const EMAILS: [&str; 3] = ["a@x.org", "A@x.org", "b@x.org"];
+        let hasher = ahash::RandomState::with_seed(thread);
+        for step in 0..2_000_u64 {
+            let random = hasher.hash_one(step);
+            let choice = |shift: u32, of: u64| usize::try_from((random >> shift) % of);
+            let choice = |shift, of| choice(shift, of).expect("a small number");
+            let person = Person {
+                uuid: 1 + u128::from(random % 12),
+                external_id: ["u1", "u2", "u3"][choice(8, 3)],
+                email: EMAILS[choice(16, 3)],
+                version: 1,
+            };
+            let name = person.names()[choice(24, 3)].clone();
+            let key = keys(workspace, &name).person().clone();
+            match choice(32, 8) {
+                0..4 => put(store, workspace, &name, &person),
+                4 => drop(store.remove(key.as_bytes())),
+                5 => store.maintain(),
+                6 => {
+                    // Again what is there: it takes its own place.
+                    if let Some(entry) = store.get(key.as_bytes()) {
+                        store.insert(key.as_bytes(), entry);
+                    }
+                }
+                _ => {
+                    let aliases = store.aliases();
+                    for pointer in aliases.claimants(aliases.name(key.as_bytes())) {
+                        drop(store.get(pointer.key()));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -205,7 +205,7 @@ impl Gateway {
             status if status.is_client_error() || status.is_server_error() => relayed(response),
             status => return Err(Failure::UnexpectedStatus(status)),
         };
-        let entry = entry.spelled_as(fetch.spelled_apart());
+        let entry = entry.asked_as(fetch.asked().clone());
         let storing = fetch.storing(storing);
         let asked = fetch.keys().clone();
         Ok(self
@@ -223,7 +223,6 @@ impl Gateway {
         let Verified {
             storing,
             claims,
-            exact,
             foreign_workspace,
         } = storable::verify(response, &fetch.person, &fetch.place, &fetch.workspace)?;
         if foreign_workspace {
@@ -231,7 +230,7 @@ impl Gateway {
                 .foreign_workspace(fetch.workspace.name(), fetch.asked());
         }
         let entry = Entry::new(response, self.lifetime_of_person(fetch, response));
-        Ok((entry.exactly(exact).claiming(claims), storing))
+        Ok((entry.claiming(claims), storing))
     }
 
     fn land_absence(&self, fetch: &Fetch, response: &Response) -> (Entry, Storing) {
@@ -335,14 +334,6 @@ impl Fetch {
     /// The exact spelling that Flameup is asked for.
     fn asked(&self) -> &CacheKey {
         self.keys().spelled()
-    }
-
-    /// The same, where it is another than the normal form.
-    fn spelled_apart(&self) -> Option<CacheKey> {
-        match &self.place {
-            Place::Own(keys) => keys.spelled_apart().cloned(),
-            Place::Unproven { .. } | Place::Foreign(_) => None,
-        }
     }
 
     fn storing(&self, storing: Storing) -> Storing {

@@ -191,7 +191,7 @@ impl Gateway {
             let patience = limits.patience(joined.follower.is_waiting());
             match joined.follower.wait(patience).await {
                 Ok(Ok(landed))
-                    if landed.answers(shared.keys)
+                    if self.cache.answers(&landed, shared.keys)
                         && self.is_recent(&landed, read)
                         && !self.cache.is_outdated(&landed, last_change) =>
                 {

@@ -1,0 +1,471 @@
+use super::*;
+use crate::cache::fixture::{ADA, BOB, Person, Seen, World, id, uuid};
+use crate::config::EmailCase;
+
+const BAR: Duration = Duration::from_hours(1);
+
+fn seen(person: &Person) -> Seen {
+    Seen::Person(person.body())
+}
+
+/// A world that knows Ada and Bob.
+fn known() -> World {
+    let world = World::new();
+    world.fetch(&id("u1"), Some(ADA.body()), world.at(0));
+    world.fetch(&id("u2"), Some(BOB.body()), world.at(0));
+    world
+}
+
+fn people(names: &[Name]) -> Touched {
+    Touched::People(names.to_vec())
+}
+
+#[test]
+fn a_change_under_any_name_ends_what_is_stored_under_all() {
+    for touched in ADA.names() {
+        let world = known();
+        world.begin(std::slice::from_ref(&touched), world.at(1));
+        assert_eq!(world.see_all(&ADA, world.at(1)), Seen::Nothing);
+        assert_eq!(world.see_all(&BOB, world.at(1)), seen(&BOB));
+    }
+}
+
+#[test]
+fn what_was_sent_before_a_change_began_or_ended_is_not_stored_after_it() {
+    for touched in ADA.names() {
+        for asked in ADA.names() {
+            let world = known();
+            let touched = std::slice::from_ref(&touched);
+            let before = world.send(&asked, world.at(0));
+            world.begin(touched, world.at(1));
+            let during = world.send(&asked, world.at(4_000));
+            assert!(!world.land(before, Some(ADA.body()), world.at(4_100)));
+            world.end(touched, &[], world.at(5_000));
+            assert!(!world.land(during, Some(ADA.body()), world.at(5_001)));
+            assert_eq!(world.see_all(&ADA, world.at(5_001)), Seen::Nothing);
+        }
+    }
+}
+
+#[test]
+fn what_is_read_within_two_seconds_of_a_change_is_not_stored_and_later_reads_are() {
+    let world = known();
+    world.begin(&[uuid(1)], world.at(0));
+    world.end(&[uuid(1)], &[], world.at(100));
+    let read = |at| world.fetch(&id("u1"), Some(ADA.version(2).body()), world.at(at));
+    assert!(!read(2_099));
+    assert!(read(2_100));
+    assert_eq!(world.see_all(&ADA, world.at(2_100)), seen(&ADA.version(2)));
+}
+
+#[test]
+fn the_person_that_a_write_answered_with_is_stored_after_the_hold_down() {
+    for name in ADA.names() {
+        let world = known();
+        let new = ADA.version(2);
+        world.begin(&[uuid(1)], world.at(0));
+        world.end(&[uuid(1)], &[new.body()], world.at(100));
+        assert_eq!(world.see(&name, world.at(2_099)), Seen::Nothing);
+        assert_eq!(world.see(&name, world.at(2_100)), seen(&new));
+        assert_eq!(world.see_all(&ADA, world.at(2_100)), seen(&new));
+        world.cache.people.store().assert_index_is_exact();
+    }
+}
+
+#[test]
+fn maintenance_stores_what_was_written_though_nobody_asks() {
+    let world = known();
+    world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(0));
+    world.cache.maintain(world.at(1_999));
+    assert_eq!(world.count(), (1, 0));
+    world.cache.maintain(world.at(2_000));
+    assert_eq!(world.count(), (2, 0));
+    world.cache.people.store().assert_index_is_exact();
+}
+
+#[test]
+fn what_was_written_is_not_stored_if_a_read_in_between_showed_something_newer() {
+    for (read, stored) in [(1, true), (2, true), (3, false)] {
+        let world = known();
+        world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(0));
+        world.fetch(&id("u1"), Some(ADA.version(read).body()), world.at(1_000));
+        let found = world.see_all(&ADA, world.at(2_000));
+        let expected = if stored {
+            seen(&ADA.version(2))
+        } else {
+            Seen::Nothing
+        };
+        assert_eq!(found, expected, "{read}");
+    }
+}
+
+#[test]
+fn what_was_written_is_not_stored_if_another_change_came() {
+    let world = known();
+    world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(0));
+    world.begin(&[id("ada@x.org")], world.at(1_000));
+    assert_eq!(world.see_all(&ADA, world.at(3_000)), Seen::Nothing);
+    let world = known();
+    world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(0));
+    world.cache.end_change(
+        &world.workspace,
+        &Touched::Everyone,
+        Vec::new(),
+        world.at(1_000),
+    );
+    assert_eq!(world.see_all(&ADA, world.at(4_000)), Seen::Nothing);
+}
+
+#[test]
+fn names_that_only_the_answer_tells_have_changed_as_well() {
+    let world = known();
+    let moved = Person {
+        external_id: "u9",
+        email: BOB.email,
+        version: 2,
+        ..ADA
+    };
+    let absent = world.send(&id("u9"), world.at(0));
+    world.fetch(&id("u9"), None, world.at(1));
+    world.end(&[uuid(1)], &[moved.body()], world.at(10));
+    assert!(!world.land(absent, None, world.at(20)));
+    assert_eq!(world.see(&id("u9"), world.at(20)), Seen::Nothing);
+    assert_eq!(world.see(&id(BOB.email), world.at(20)), Seen::Nothing);
+    assert_eq!(world.see_all(&moved, world.at(2_010)), seen(&moved));
+}
+
+#[test]
+fn a_written_person_of_another_workspace_or_none_is_not_stored() {
+    let world = World::new();
+    let foreign = String::from_utf8(ADA.body().to_vec()).expect("it is text");
+    let foreign = Bytes::from(foreign.replace(r#""ws""#, r#""other""#));
+    let nobody = Bytes::from_static(b"{}");
+    world.end(&[uuid(1)], &[foreign, nobody], world.at(0));
+    world.cache.maintain(world.at(2_000));
+    assert_eq!(world.count(), (0, 0));
+}
+
+#[test]
+fn a_change_ends_absences_in_every_spelling() {
+    let world = World::new();
+    for name in ["ada@x.org", "Ada@x.org", "ADA@X.ORG", "u1"] {
+        world.fetch(&id(name), None, world.at(0));
+    }
+    world.begin(&[id("aDA@x.org")], world.at(1));
+    assert_eq!(world.count(), (0, 1));
+    assert_eq!(world.see(&id("u1"), world.at(1)), Seen::Absence);
+    world.begin(&[id("u1")], world.at(1));
+    assert_eq!(world.count(), (0, 0));
+}
+
+#[test]
+fn a_change_of_everybody_ends_all_and_holds_reads_off() {
+    let world = known();
+    world.fetch(&id("nobody"), None, world.at(0));
+    let before = world.send(&id("u1"), world.at(0));
+    world
+        .cache
+        .begin_change(&world.workspace, &Touched::Everyone, world.at(1));
+    assert_eq!(world.count(), (0, 0));
+    assert!(!world.land(before, Some(ADA.body()), world.at(2)));
+    assert!(!world.fetch(&id("u1"), Some(ADA.body()), world.at(2_000)));
+    assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(2_001)));
+}
+
+#[test]
+fn a_purge_counts_what_it_removes_and_holds_nothing_off() {
+    let world = known();
+    world.fetch(&id("ADA@x.org"), None, world.at(0));
+    world.fetch(&id("u1"), Some(ADA.body()), world.at(1));
+    let touched = people(&[id("u1"), id("ada@x.org")]);
+    let removed = world.cache.purge(&world.workspace, &touched, world.at(1));
+    let expected = Removed {
+        people: 1,
+        names: 3,
+        absences: 1,
+        fetches: 0,
+    };
+    assert_eq!(removed, expected);
+    assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(1)));
+    let removed = world
+        .cache
+        .purge(&world.workspace, &Touched::Everyone, world.at(2));
+    assert_eq!(removed.people, 2);
+    assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(2)));
+}
+
+#[test]
+fn what_is_expired_is_kept_stale_and_found_under_all_names() {
+    let world = known();
+    let touched = people(&[id("ada@x.org")]);
+    assert_eq!(
+        world.cache.expire(&world.workspace, &touched, world.at(1)),
+        1
+    );
+    assert_eq!(world.see_all(&ADA, world.at(1)), Seen::Nothing);
+    for name in ADA.names() {
+        assert!(world.cache.knows(&world.keys(&name)));
+    }
+    world.cache.people.store().assert_index_is_exact();
+    assert_eq!(world.see_all(&BOB, world.at(1)), seen(&BOB));
+    assert_eq!(
+        world
+            .cache
+            .expire(&world.workspace, &Touched::Everyone, world.at(1)),
+        2
+    );
+    assert_eq!(world.see_all(&BOB, world.at(1)), Seen::Nothing);
+}
+
+#[test]
+fn expiring_brings_nobody_back_who_has_changed_or_gone_meanwhile() {
+    let world = known();
+    let found = world.cache.called(&world.workspace, &[id("u1")]);
+    let [found] = &found[..] else {
+        unreachable!("one is stored")
+    };
+    world.begin(&[uuid(1)], world.at(1));
+    assert!(!world.cache.expire_one(found, world.at(2)));
+    assert_eq!(world.count(), (1, 0));
+}
+
+#[test]
+fn what_was_written_can_be_expired_like_anything_else() {
+    let world = known();
+    let _living = world.cache.fetch_begins();
+    world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(0));
+    assert_eq!(world.see(&uuid(1), world.at(2_000)), seen(&ADA.version(2)));
+    let touched = people(&[uuid(1)]);
+    assert_eq!(
+        world
+            .cache
+            .expire(&world.workspace, &touched, world.at(2_001)),
+        1
+    );
+}
+
+mod erasing {
+    use super::*;
+
+    fn erase(world: &World, name: &Name, at: u64) -> Removed {
+        world.cache.erase(&world.workspace, name, BAR, world.at(at))
+    }
+
+    #[test]
+    fn a_person_is_erased_under_all_names_whichever_is_given() {
+        for name in ADA.names() {
+            let world = known();
+            let before = ADA.names().map(|name| world.send(&name, world.at(1)));
+            let removed = erase(&world, &name, 2);
+            assert_eq!((removed.people, removed.names), (1, 3));
+            for sent in before {
+                assert!(!world.land(sent, Some(ADA.body()), world.at(3)));
+            }
+            assert_eq!(world.see_all(&ADA, world.at(3)), Seen::Nothing);
+            assert_eq!(world.see_all(&BOB, world.at(3)), seen(&BOB));
+        }
+    }
+
+    #[test]
+    fn nothing_is_stored_of_whoever_is_erased_until_the_bar_is_over() {
+        let world = known();
+        erase(&world, &id("u1"), 0);
+        for name in ADA.names() {
+            assert!(!world.fetch(&name, Some(ADA.body()), world.at(3_599_999)));
+            assert!(!world.fetch(&name, None, world.at(3_599_999)));
+        }
+        world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(10_000));
+        world.cache.maintain(world.at(3_599_999));
+        assert_eq!(world.count(), (1, 0));
+        let over = world.at(3_600_000);
+        assert!(world.fetch(&id("u1"), Some(ADA.body()), over));
+    }
+
+    #[test]
+    fn what_was_written_and_waits_is_erased_by_names_that_only_it_tells() {
+        let world = World::new();
+        world.end(&[uuid(1)], &[ADA.body()], world.at(0));
+        let removed = erase(&world, &id("ada@x.org"), 100);
+        assert_eq!(removed.people, 1);
+        assert!(!world.fetch(&id("u1"), None, world.at(10_000)));
+        assert_eq!(world.see_all(&ADA, world.at(10_000)), Seen::Nothing);
+        assert_eq!(world.count(), (0, 0));
+    }
+
+    #[test]
+    fn absences_in_every_spelling_are_erased() {
+        let world = World::new();
+        for name in ["ada@x.org", "ADA@x.org"] {
+            world.fetch(&id(name), None, world.at(0));
+        }
+        assert_eq!(erase(&world, &id("Ada@x.org"), 1).absences, 2);
+        assert_eq!(world.count(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fetches_under_way_are_called_off_and_their_waiters_woken() {
+        let world = known();
+        let [waiting, sent, others] = [uuid(1), id("Ada@x.org"), uuid(2)].map(|name| {
+            let keys = world.keys(&name);
+            let joined = world.cache.join(keys.person(), 0, world.start);
+            joined.expect("room for one more waiter")
+        });
+        let mut of_sent = sent.obligation.expect("the first to join fetches");
+        assert!(of_sent.launch(world.start));
+        let removed = erase(&world, &id("u1"), 1);
+        assert_eq!(removed.fetches, 2);
+        for mut follower in [waiting.follower, sent.follower] {
+            let heard = follower.wait(Duration::from_secs(1)).await;
+            assert_eq!(heard.err(), Some(crate::cache::collapse::Error::Abandoned));
+        }
+        of_sent.cancelled().await;
+        let mut never_sent = waiting.obligation.expect("the first to join fetches");
+        assert!(!never_sent.launch(world.start));
+        let keys = world.keys(&uuid(2));
+        assert!(world.cache.is_being_fetched(keys.person()));
+        drop(others);
+    }
+}
+
+mod harvesting {
+    use super::*;
+
+    /// Shows a person in the answer to a list that was asked for then.
+    fn harvest(world: &World, body: &Bytes, at: u64) {
+        let passing = world.passing(body, world.at(at));
+        world
+            .cache
+            .harvest(&world.workspace, vec![passing], world.at(at));
+        world.cache.people.store().assert_index_is_exact();
+    }
+
+    #[test]
+    fn whoever_is_stored_is_brought_up_to_date_byte_for_byte_and_made_fresh() {
+        let world = known();
+        let new = ADA.version(2);
+        harvest(&world, &new.body(), 50_000);
+        assert_eq!(world.see_all(&ADA, world.at(109_999)), seen(&new));
+        assert_eq!(world.see_all(&ADA, world.at(110_000)), Seen::Nothing);
+        assert_eq!(world.see_all(&BOB, world.at(59_999)), seen(&BOB));
+        assert_eq!(world.count(), (2, 0));
+    }
+
+    #[test]
+    fn new_names_are_found_and_old_ones_forgotten() {
+        let world = known();
+        let moved = Person {
+            email: "lovelace@x.org",
+            version: 2,
+            ..ADA
+        };
+        harvest(&world, &moved.body(), 1);
+        assert_eq!(world.see_all(&moved, world.at(1)), seen(&moved));
+        assert_eq!(world.see(&id(ADA.email), world.at(1)), Seen::Nothing);
+    }
+
+    #[test]
+    fn older_people_replace_nothing() {
+        let world = World::new();
+        world.fetch(&id("u1"), Some(ADA.version(2).body()), world.at(0));
+        harvest(&world, &ADA.body(), 1);
+        harvest(&world, &ADA.in_other_shape(), 2);
+        assert_eq!(world.see_all(&ADA, world.at(2)), seen(&ADA.version(2)));
+    }
+
+    #[test]
+    fn people_nobody_asked_for_are_not_stored() {
+        let world = World::new();
+        world.fetch(&id("u2"), Some(BOB.body()), world.at(0));
+        harvest(&world, &ADA.body(), 1);
+        assert_eq!(world.count(), (1, 0));
+    }
+
+    #[test]
+    fn another_shape_confirms_or_invalidates_and_never_replaces() {
+        let world = known();
+        harvest(&world, &ADA.in_other_shape(), 1);
+        assert_eq!(world.see_all(&ADA, world.at(1)), seen(&ADA));
+        harvest(&world, &ADA.version(2).in_other_shape(), 2);
+        assert_eq!(world.see_all(&ADA, world.at(2)), Seen::Nothing);
+    }
+
+    #[test]
+    fn what_does_not_say_when_it_changed_confirms_only_by_being_equal() {
+        let world = World::new();
+        world.fetch(&id("u1"), Some(ADA.undated()), world.at(0));
+        harvest(&world, &ADA.undated(), 1);
+        assert_eq!(
+            world.see_all(&ADA, world.at(1)),
+            Seen::Person(ADA.undated())
+        );
+        harvest(&world, &ADA.version(2).undated(), 2);
+        assert_eq!(world.see_all(&ADA, world.at(2)), Seen::Nothing);
+    }
+
+    #[test]
+    fn people_of_another_workspace_are_passed_over() {
+        let world = known();
+        let foreign = String::from_utf8(ADA.version(2).body().to_vec()).expect("it is text");
+        harvest(
+            &world,
+            &Bytes::from(foreign.replace(r#""ws""#, r#""other""#)),
+            1,
+        );
+        assert_eq!(world.see_all(&ADA, world.at(1)), seen(&ADA));
+    }
+
+    #[test]
+    fn what_was_asked_for_before_a_change_updates_nobody() {
+        let world = known();
+        let _living = world.cache.fetch_begins();
+        let passing = world.passing(&ADA.version(2).body(), world.at(0));
+        world
+            .cache
+            .purge(&world.workspace, &people(&[uuid(1)]), world.at(1));
+        world.fetch(&id("u1"), Some(ADA.version(3).body()), world.at(2));
+        world
+            .cache
+            .harvest(&world.workspace, vec![passing], world.at(3));
+        assert_eq!(world.see_all(&ADA, world.at(3)), seen(&ADA.version(3)));
+    }
+
+    #[test]
+    fn whoever_is_shown_to_be_outdated_goes_even_where_what_shows_it_cannot_be_stored() {
+        let world = World::new();
+        let passing = world.passing(&ADA.version(2).body(), world.at(0));
+        world.fetch(&id("u1"), Some(ADA.body()), world.at(10));
+        world
+            .cache
+            .harvest(&world.workspace, vec![passing], world.at(20));
+        assert_eq!(world.see_all(&ADA, world.at(20)), Seen::Nothing);
+    }
+
+    #[test]
+    fn a_name_of_two_people_is_not_answered_by_what_passed_by() {
+        let world = World::new();
+        let namesake = Person {
+            email: ADA.email,
+            ..BOB
+        };
+        world.fetch(&uuid(2), Some(namesake.body()), world.at(0));
+        world.fetch(&id("Ada@x.org"), Some(ADA.body()), world.at(1));
+        assert_eq!(world.see(&id("Ada@x.org"), world.at(1)), seen(&ADA));
+        harvest(&world, &ADA.version(2).body(), 2);
+        assert_eq!(world.see(&id("Ada@x.org"), world.at(2)), Seen::Nothing);
+        assert_eq!(world.see(&uuid(1), world.at(2)), seen(&ADA.version(2)));
+    }
+
+    #[test]
+    fn without_aliases_the_entry_of_each_name_is_brought_up_to_date() {
+        let world = World::with(false, EmailCase::Insensitive);
+        for name in [id("u1"), id("ada@x.org")] {
+            world.fetch(&name, Some(ADA.body()), world.at(0));
+        }
+        harvest(&world, &ADA.version(2).body(), 1);
+        for name in [id("u1"), id("ada@x.org")] {
+            assert_eq!(world.see(&name, world.at(1)), seen(&ADA.version(2)));
+        }
+        assert_eq!(world.see(&uuid(1), world.at(1)), Seen::Nothing);
+        assert_eq!(world.count(), (2, 0));
+    }
+}
