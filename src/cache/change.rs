@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 
 /// One whole Person, as Flameup sent it in an answer that was not the read of one person.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Passing {
     /// Its bytes.
     pub body: Bytes,
     /// When the answer was asked for.
@@ -65,7 +65,7 @@ impl<F: Clone> Cache<F> {
         &self,
         workspace: &Workspace,
         touched: &Touched,
-        written: Vec<Seen>,
+        written: Vec<Passing>,
         now: Instant,
     ) {
         self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
@@ -133,7 +133,7 @@ impl<F: Clone> Cache<F> {
 
     /// Takes note of people that passed by in a list, a search or a batch: whoever is stored
     /// already is brought up to date, nobody else is stored.
-    pub fn harvest(&self, workspace: &Workspace, seen: Vec<Seen>, now: Instant) {
+    pub fn harvest(&self, workspace: &Workspace, seen: Vec<Passing>, now: Instant) {
         for person in seen {
             self.harvest_one(workspace, &person, now);
         }
@@ -287,7 +287,7 @@ impl<F: Clone> Cache<F> {
 
     /// Keeps a person that a write was answered with, to be stored when reads are held off no
     /// longer.
-    fn keep_written(&self, workspace: &Workspace, person: &Seen, unasked: bool, now: Instant) {
+    fn keep_written(&self, workspace: &Workspace, person: &Passing, unasked: bool, now: Instant) {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
@@ -356,7 +356,7 @@ impl<F: Clone> Cache<F> {
         }
     }
 
-    fn harvest_one(&self, workspace: &Workspace, person: &Seen, now: Instant) {
+    fn harvest_one(&self, workspace: &Workspace, person: &Passing, now: Instant) {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
@@ -393,7 +393,7 @@ impl<F: Clone> Cache<F> {
 
     fn publish_harvested(
         &self,
-        person: &Seen,
+        person: &Passing,
         entry: &Arc<Entry>,
         keys: &Keys,
         updated_at: Option<jiff::Timestamp>,

@@ -165,6 +165,8 @@ impl World {
     pub(super) fn with(aliases: bool, email_case: EmailCase) -> Self {
         let settings = Settings {
             max_bytes: 1 << 24,
+            harvest: true,
+            events_invalidate: false,
             aliases,
             ttl: TTL,
             ttl_jitter: 0.0,

@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
 use super::Gateway;
-use crate::cache::change::Seen;
+use crate::cache::change::Passing;
 use crate::cache::changes::Number;
 use crate::person::body::Identity;
 use crate::person::change::{Kind, Touched, whole_people};
@@ -171,7 +171,7 @@ impl Change {
         }
     }
 
-    fn end(&mut self, touched: &Touched, written: Vec<Seen>) {
+    fn end(&mut self, touched: &Touched, written: Vec<Passing>) {
         self.ended = true;
         let shared = &self.shared;
         shared.known.lock().ended = true;
@@ -236,7 +236,7 @@ impl Asked {
         answer: &Bytes,
         workspace: &Workspace,
         named: Option<&str>,
-    ) -> Vec<Seen> {
+    ) -> Vec<Passing> {
         let is_own = |body: &Bytes| match named {
             None => true,
             Some(named) => workspace.has_id(named).unwrap_or_else(|| {
@@ -245,7 +245,7 @@ impl Asked {
             }),
         };
         let people = whole_people(answer).into_iter().filter(is_own);
-        let seen = |body| Seen {
+        let seen = |body| Passing {
             body,
             asked_at: self.at,
             number: self.after,
