@@ -1,0 +1,121 @@
+//! Random histories of everything that can happen to a few people, with the sandbox as the oracle.
+//!
+//! What Flameup would answer to each name is written down whenever it changes. A read is right if
+//! it shows one of those answers: no older than the last change of that name that had returned
+//! through the gateway when the read began, and no older than the bound on age. So a wrong person,
+//! or what was before a change, is an answer that stands nowhere in the list.
+//!
+//! Reads and changes overlap: their requests are held at Flameup, each in the state that it found
+//! there, and let go in any order. The seed is printed; `MODEL_SEED` runs one again.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+mod history;
+mod oracle;
+mod steps;
+
+use history::History;
+use steps::{Step, steps};
+
+/// Operations of both tests together, at least; the sentence that promises a model test names it.
+const OPERATIONS: usize = 100_000;
+/// Steps of one history. Long enough for a name to pass through several hands, short enough to
+/// read when it fails.
+const LENGTH: usize = 60;
+/// Operations that a history of so many steps holds at least, as `steps` weighs them.
+const LEAST_OPERATIONS: usize = 80;
+
+/// How the gateway and the sandbox are set up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct World {
+    /// The gateway finds people under all their names.
+    pub(super) aliases: bool,
+    /// The case of an e-mail counts, for the gateway and for Flameup.
+    pub(super) case_counts: bool,
+}
+
+/// What a person may be called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Name {
+    Id(String),
+    Uuid(String),
+}
+
+/// What Flameup answers to a name: a body, or 404.
+pub(super) type Answers = HashMap<Name, Option<Bytes>>;
+
+#[test]
+fn no_history_shows_a_wrong_person_or_what_was_before_a_change() {
+    check(World {
+        aliases: true,
+        case_counts: false,
+    });
+}
+
+#[test]
+fn nor_does_any_where_names_are_kept_apart_and_case_counts() {
+    check(World {
+        aliases: false,
+        case_counts: true,
+    });
+}
+
+fn check(world: World) {
+    let seed = seed();
+    println!("MODEL_SEED={seed}");
+    let histories = OPERATIONS / 2 / LEAST_OPERATIONS;
+    let config = Config {
+        cases: u32::try_from(histories).expect("a few hundred"),
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let operations = std::cell::Cell::new(0);
+    let run = TestRunner::new_with_rng(config, random).run(&histories_of(LENGTH), |steps| {
+        let ran = run(world, &steps).map_err(TestCaseError::fail)?;
+        operations.set(operations.get() + ran);
+        Ok(())
+    });
+    if let Err(error) = run {
+        panic!("MODEL_SEED={seed}: {error}");
+    }
+    println!("{} operations", operations.get());
+    assert!(
+        operations.get() >= OPERATIONS / 2,
+        "histories are too short"
+    );
+}
+
+fn histories_of(length: usize) -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(steps(), length)
+}
+
+/// Plays one history on a runtime of its own.
+fn run(world: World, steps: &[Step]) -> Result<usize, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut history = History::start(world).await;
+        for step in steps {
+            history.play(step).await?;
+        }
+        history.end().await
+    })
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("MODEL_SEED").ok();
+    given.map_or(20_261_123, |seed| {
+        seed.parse().expect("MODEL_SEED is a number")
+    })
+}
