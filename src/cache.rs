@@ -36,6 +36,7 @@ pub mod people;
 pub mod status;
 pub mod storable;
 pub mod store;
+pub mod view;
 
 use changes::{Asked, Changes, Number, Publication, Started};
 use collapse::{Collapse, Joined, Obligation, TooManyWaiters};
@@ -352,7 +353,7 @@ impl<F: Clone> Cache<F> {
     }
 
     /// A name, given as a key's bytes, in the form that changes of it are remembered by.
-    fn name(&self, key: &[u8]) -> u64 {
+    pub(crate) fn name(&self, key: &[u8]) -> u64 {
         self.people.store().aliases().name(key)
     }
 

@@ -34,6 +34,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'@');
 
+/// Words of the API that stand where an identifier would.
+const RESERVED_WORDS: [&str; 3] = ["search", "batch", "upsert"];
+
 /// Why a path segment names nobody. Each is answered 400, and nothing is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -55,6 +58,9 @@ pub enum Error {
     /// More than [`MAX_ID_BYTES`].
     #[error("the identifier is longer than 512 bytes once decoded")]
     TooLong,
+    /// A word that stands where an identifier would: asking for it would be another request.
+    #[error("the identifier is a word of the API: search, batch or upsert")]
+    ReservedWord,
     /// The long form takes a hyphenated UUID and nothing else.
     #[error("the identifier in this path must be a hyphenated UUID")]
     NotUuid,
@@ -96,6 +102,18 @@ impl<'a> PersonRef<'a> {
             workspace_id,
             uuid: uuid.into_uuid(),
         })
+    }
+
+    /// Reads an identifier of the short form that stands outside of a path, as it is.
+    ///
+    /// # Errors
+    /// When it cannot be an identifier; see [`Error`].
+    pub fn from_text(text: &'a str) -> Result<Self, Error> {
+        if RESERVED_WORDS.contains(&text) {
+            return Err(Error::ReservedWord);
+        }
+        let text = checked(Cow::Borrowed(text))?;
+        Ok(Self::Id(Identifier::of(text)))
     }
 
     /// The canonical path to ask Flameup about this person.
@@ -148,15 +166,18 @@ pub struct Identifier<'a> {
 
 impl<'a> Identifier<'a> {
     fn decode(segment: &'a str) -> Result<Self, Error> {
-        let text = decode(segment)?;
+        decode(segment).map(Self::of)
+    }
+
+    fn of(text: Cow<'a, str>) -> Self {
         if !is_email(text.trim_matches(' ')) {
-            return Ok(Self { text, email: false });
+            return Self { text, email: false };
         }
         let text = match text {
             Cow::Borrowed(text) => Cow::Borrowed(text.trim_matches(' ')),
             Cow::Owned(text) => Cow::Owned(text.trim_matches(' ').to_owned()),
         };
-        Ok(Self { text, email: true })
+        Self { text, email: true }
     }
 
     /// The identifier as it is spelled.
@@ -192,6 +213,11 @@ pub(crate) fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
     let text = percent_decode_str(segment)
         .decode_utf8()
         .map_err(|_| Error::NotUtf8)?;
+    checked(text)
+}
+
+/// Refuses what no identifier may be.
+fn checked(text: Cow<'_, str>) -> Result<Cow<'_, str>, Error> {
     if text.trim_matches(' ').is_empty() {
         return Err(Error::Empty);
     }

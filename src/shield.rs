@@ -88,6 +88,21 @@ struct State {
     stirred: Arc<Notify>,
 }
 
+/// How a shield stands at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// What is believed of the budget.
+    pub budget: Snapshot,
+    /// Requests that refreshes may take now.
+    pub leftover: u32,
+    /// How many wait for their turn.
+    pub waiting: usize,
+    /// Whether Flameup is left alone.
+    pub breaker: breaker::State,
+    /// Whether Flameup has refused the key, and nothing but probes is sent.
+    pub key_refused: bool,
+}
+
 /// Who wants to send something, and how long that may wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
@@ -224,6 +239,19 @@ impl Shield {
     pub fn snapshot(&self) -> (Snapshot, usize) {
         let state = self.state.lock();
         (state.budget.snapshot(self.clock.now()), state.queue.len())
+    }
+
+    /// How everything stands, for operators.
+    pub fn report(&self) -> Report {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        Report {
+            budget: state.budget.snapshot(now),
+            leftover: state.budget.leftover(self.settings.reserve, now),
+            waiting: state.queue.len(),
+            breaker: state.breaker.state(now),
+            key_refused: state.keys.is_refused(),
+        }
     }
 
     /// The longest that a lookup waits for its turn.

@@ -44,6 +44,15 @@ pub enum Place {
     Foreign(Keys),
 }
 
+impl Place {
+    /// The keys of the person.
+    pub fn keys(&self) -> &Keys {
+        match self {
+            Self::Own(keys) | Self::Unproven { keys, .. } | Self::Foreign(keys) => keys,
+        }
+    }
+}
+
 impl Workspace {
     /// A workspace that the gateway calls `name` and numbers `index`, no two alike, behind the
     /// shield of its key.
@@ -109,6 +118,26 @@ impl Workspace {
                 CacheKey::of_id(self.index, id)
             }
         }
+    }
+
+    /// The keys of a lookup of whoever is called so.
+    pub fn keys_of(&self, name: &Name) -> Keys {
+        match name {
+            Name::Uuid(uuid) => Keys::of_uuid(self.index, uuid),
+            Name::Id(id) => {
+                let trimmed = id.trim_matches(' ');
+                if is_email(trimmed) {
+                    Keys::of_id(self.index, trimmed, self.folds_emails())
+                } else {
+                    Keys::of_id(self.index, id, false)
+                }
+            }
+        }
+    }
+
+    /// Flameup's id of it, as far as it is known.
+    pub fn id(&self) -> Option<&str> {
+        self.id.get().map(|id| &**id)
     }
 
     /// What a body of this workspace says its person is called.

@@ -40,8 +40,10 @@ pub struct Removed {
     pub names: usize,
     /// Stored absences.
     pub absences: usize,
-    /// Fetches under way, and those that waited for their turn.
+    /// Fetches under way.
     pub fetches: usize,
+    /// Fetches that waited for their turn.
+    pub places: usize,
 }
 
 impl<F: Clone> Cache<F> {
@@ -127,7 +129,7 @@ impl<F: Clone> Cache<F> {
                 break;
             }
         }
-        removed.fetches = self.cancel(&touched);
+        (removed.fetches, removed.places) = self.cancel(&touched);
         removed
     }
 
@@ -280,7 +282,7 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Ends the fetches for whoever is called so. Nobody waits for them any longer.
-    fn cancel(&self, names: &[CacheKey]) -> usize {
+    fn cancel(&self, names: &[CacheKey]) -> (usize, usize) {
         self.flights
             .cancel(|flight| names.iter().any(|name| name.is_of_the_same(flight)))
     }
@@ -454,6 +456,7 @@ impl std::ops::Add for Removed {
             names: self.names + other.names,
             absences: self.absences + other.absences,
             fetches: self.fetches + other.fetches,
+            places: self.places + other.places,
         }
     }
 }

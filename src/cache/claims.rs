@@ -132,6 +132,24 @@ impl<'a> Claim<'a> {
         self.key
     }
 
+    /// The word for its kind.
+    pub fn word(&self) -> &'static str {
+        match self.kind {
+            Kind::Id => "uuid",
+            Kind::ExternalId => "external_id",
+            Kind::Email | Kind::FoldedEmail => "email",
+        }
+    }
+
+    /// The name as a key, in the form that a lookup of it has.
+    pub(super) fn normal_form(&self) -> CacheKey {
+        let key = CacheKey::from_bytes(self.key);
+        match self.kind {
+            Kind::FoldedEmail => key.to_ascii_lowercase(),
+            Kind::Id | Kind::ExternalId | Kind::Email => key,
+        }
+    }
+
     fn answers(&self, keys: &Keys) -> bool {
         self.is_called(keys.spelled().as_bytes())
     }

@@ -171,21 +171,26 @@ impl<T> Collapse<T> {
     }
 
     /// Calls off the flights whose key is `meant`: those who wait hear that they were abandoned,
-    /// and nothing that they bring is stored. Says how many there were.
-    pub fn cancel(&self, meant: impl Fn(&CacheKey) -> bool) -> usize {
-        let mut cancelled = 0;
+    /// and nothing that they bring is stored. Says how many were sent, and how many waited for
+    /// their turn.
+    pub fn cancel(&self, meant: impl Fn(&CacheKey) -> bool) -> (usize, usize) {
+        let (mut sent, mut waiting) = (0, 0);
         for shard in &self.shards {
             shard.lock().retain(|key, flight| {
                 let cancels = meant(key);
                 if cancels {
                     flight.progress.send_replace(Progress::Cancelled);
                     flight.called_off.cancel();
-                    cancelled += 1;
+                    if flight.sent_at.is_some() {
+                        sent += 1;
+                    } else {
+                        waiting += 1;
+                    }
                 }
                 !cancels
             });
         }
-        cancelled
+        (sent, waiting)
     }
 
     /// Does something to the flight of an obligation, if it is still under way.

@@ -86,6 +86,11 @@ impl Freshness {
         }
     }
 
+    /// How long it is fresh, from when it came to be.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
     /// When the response was asked for.
     pub fn asked_at(&self) -> Instant {
         self.asked_at

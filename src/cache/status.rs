@@ -124,6 +124,14 @@ impl CacheStatus {
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(MEMBER))
     }
 
+    /// The header's value without the cache's name.
+    pub fn words(self) -> String {
+        let header = self.to_header();
+        let words = header.to_str().unwrap_or("");
+        let words = words.strip_prefix(MEMBER).unwrap_or(words);
+        words.trim_start_matches("; ").to_owned()
+    }
+
     /// Why what was served is stale, if it is.
     pub fn stale_cause(self) -> Option<&'static str> {
         match self {

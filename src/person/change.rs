@@ -23,8 +23,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::PersonRef;
 use super::body::Identity;
+use super::{PersonRef, is_email};
 
 /// Most people in one body whose names are collected. A batch has 100 at most (post-people-batch);
 /// dropping everyone is cheaper than dropping thousands one by one.
@@ -64,15 +64,21 @@ impl Name {
         let uuid = uuid.map(|uuid| Self::Uuid(uuid.into_uuid()));
         uuid.into_iter().chain([Self::Id(text.to_owned())])
     }
+
+    /// The word for its kind in logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Id(id) if is_email(id.trim_matches(' ')) => "email",
+            Self::Id(_) => "external_id",
+            Self::Uuid(_) => "uuid",
+        }
+    }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Which kind, not whom.
-        f.write_str(match self {
-            Self::Id(_) => "Name(id)",
-            Self::Uuid(_) => "Name(uuid)",
-        })
+        // Which kind, not whom: the rest is personal data.
+        write!(f, "Name({})", self.kind())
     }
 }
 

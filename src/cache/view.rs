@@ -1,0 +1,95 @@
+//! What the memory knows of one person, for an operator who asks why a lookup hits or misses.
+//! Looking changes nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::Cache;
+use super::changes::Number;
+use super::entry::Entry;
+use super::freshness::StaleWindows;
+use super::key::{CacheKey, Keys};
+
+/// What is known of a person.
+#[derive(Debug)]
+pub struct View {
+    /// Who is found for the lookup, be it too old to be served.
+    pub person: Option<Arc<Entry>>,
+    /// The key that the person is stored under, where it is another name than the lookup's.
+    pub stored_under: Option<CacheKey>,
+    /// How many stored people claim the name in whatever spelling. Of several, none is found by
+    /// a claim.
+    pub claimants: usize,
+    /// What is remembered of a 404 to exactly this spelling.
+    pub absence: Option<Arc<Entry>>,
+    /// Kind and normal form of each name that leads to the person.
+    pub names: SmallVec<[(&'static str, CacheKey); 3]>,
+    /// Hashes of those names and of the lookup's own.
+    pub hashes: SmallVec<[u64; 4]>,
+    /// The last change of whoever is called by one of the names, while it is remembered.
+    pub changed: Option<Number>,
+    /// Until when what is read is not stored.
+    pub held_until: Option<Instant>,
+    /// Whether that is because the person was erased.
+    pub is_barred: bool,
+    /// The number of the last change of anybody.
+    pub last_change: Number,
+    /// Whether Flameup is being asked, or is about to be.
+    pub is_being_fetched: bool,
+}
+
+impl View {
+    /// Whether anything of the person is stored.
+    pub fn is_empty(&self) -> bool {
+        self.claimants == 0 && self.person.is_none() && self.absence.is_none()
+    }
+}
+
+impl<F: Clone> Cache<F> {
+    /// Looks at what is known of whoever a lookup means.
+    pub fn view(&self, keys: &Keys, now: Instant) -> View {
+        let person = self.people.find(keys);
+        let claims = person.iter().flat_map(|person| person.claims().iter());
+        let names: SmallVec<[_; 3]> = claims
+            .map(|claim| (claim.word(), claim.normal_form()))
+            .collect();
+        let own = self.name(keys.person().as_bytes());
+        let others = names.iter().map(|(_, key)| self.name(key.as_bytes()));
+        let mut hashes: SmallVec<[u64; 4]> = std::iter::once(own).chain(others).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        let noted = hashes
+            .iter()
+            .filter_map(|name| self.changes.of_name(*name, now));
+        let (mut changed, mut held_until) = (None, None);
+        for (number, until) in noted {
+            changed = changed.max(Some(number));
+            held_until = held_until.max(until);
+        }
+        View {
+            stored_under: self.people.stored_under(keys),
+            claimants: self.people.all_called(keys.person().as_bytes()).len(),
+            absence: self.absences.get(keys.spelled().as_bytes()),
+            is_barred: hashes.iter().any(|name| self.changes.is_barred(*name, now)),
+            last_change: self.last_change(),
+            is_being_fetched: self.is_being_fetched(&self.flight(keys)),
+            person,
+            names,
+            hashes,
+            changed,
+            held_until,
+        }
+    }
+
+    /// How long past its lifetime a person may be served.
+    pub fn windows(&self) -> &StaleWindows {
+        &self.settings.windows
+    }
+
+    /// Bytes that people and absences may take together.
+    pub fn max_bytes(&self) -> u64 {
+        self.settings.max_bytes
+    }
+}
