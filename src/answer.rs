@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use headers::{ETag, Header, HeaderMapExt, IfNoneMatch};
 use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VIA,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VIA,
 };
 use http::{Method, Response, StatusCode, Version, request};
 
@@ -192,6 +192,22 @@ impl Answer {
         }
     }
 
+    /// Flameup's own words, if these are what it answers with.
+    pub fn entry(&self) -> Option<&Arc<Entry>> {
+        match &self.content {
+            Content::Flameup(entry) => Some(entry),
+            Content::Relayed(_) | Content::Problem(_) => None,
+        }
+    }
+
+    /// Ours, if these are.
+    pub fn problem(&self) -> Option<&Problem> {
+        match &self.content {
+            Content::Problem(problem) => Some(problem),
+            Content::Flameup(_) | Content::Relayed(_) => None,
+        }
+    }
+
     /// Seconds of age, where it is not fresh from Flameup.
     pub fn age(&self) -> Option<u64> {
         self.age
@@ -253,6 +269,19 @@ impl Answer {
 
 /// What the cache did for a request that could not even be read.
 pub const UNREAD: CacheStatus = CacheStatus::None { detail: "refused" };
+
+/// What the cache did for a lookup of many: something else for each, and told there.
+pub const OF_MANY: CacheStatus = CacheStatus::None { detail: "per-id" };
+
+/// The response to a lookup of many.
+pub fn to_lookup_of_many(body: Vec<u8>, request_id: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from(body)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    write_own_headers(headers, OF_MANY, request_id);
+    response
+}
 
 /// The response to a request that could not even be read.
 pub fn to_unread_request(problem: &Problem, request_id: HeaderValue) -> Response<Bytes> {

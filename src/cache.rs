@@ -287,9 +287,15 @@ impl<F: Clone> Cache<F> {
         if landed.asked.spelled() == keys.spelled() || landed.fwd_status.is_server_error() {
             return true;
         }
-        landed.entry.status() == StatusCode::OK
-            && landed.entry.claims().answer(keys)
-            && !self.people.is_claimed_by_others(keys, &landed.entry)
+        self.is_meant(&landed.entry, keys)
+    }
+
+    /// Whether `entry` is the person whom a lookup with these `keys` means, though Flameup was
+    /// asked by another name.
+    pub fn is_meant(&self, entry: &Entry, keys: &Keys) -> bool {
+        entry.status() == StatusCode::OK
+            && entry.claims().answer(keys)
+            && !self.people.is_claimed_by_others(keys, entry)
     }
 
     /// Whether what landed may show what was before a change that came before `waiter` asked.

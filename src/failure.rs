@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::cache::collapse;
 use crate::cache::storable;
-use crate::{auth, route, shield, upstream};
+use crate::{auth, json, route, shield, upstream};
 
 /// Why a request gets an answer of the gateway's own.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum Failure {
     /// The request's head is not one we serve.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The request's body is not one we take.
+    #[error(transparent)]
+    Body(#[from] json::Error),
     /// Nobody we know, or nobody who may.
     #[error(transparent)]
     Auth(#[from] auth::Error),
@@ -101,6 +104,7 @@ impl Failure {
             | Self::RateLimited { .. } => true,
             Self::Shield(error) => !matches!(error, shield::Error::KeyRefused { .. }),
             Self::Request(_)
+            | Self::Body(_)
             | Self::Auth(_)
             | Self::Route(_)
             | Self::OnlyIfCached
@@ -135,9 +139,11 @@ impl Failure {
                 shield::Error::KeyRefused { .. } => Unsent::Refused,
             }),
             Self::Waiters(_) => Some(Unsent::Overload),
-            Self::Request(_) | Self::Auth(_) | Self::Route(_) | Self::OnlyIfCached => {
-                Some(Unsent::Refused)
-            }
+            Self::Request(_)
+            | Self::Body(_)
+            | Self::Auth(_)
+            | Self::Route(_)
+            | Self::OnlyIfCached => Some(Unsent::Refused),
         }
     }
 
@@ -149,6 +155,7 @@ impl Failure {
             Self::KeyRefused => Some(StatusCode::UNAUTHORIZED),
             Self::RateLimited { .. } => Some(StatusCode::TOO_MANY_REQUESTS),
             Self::Request(_)
+            | Self::Body(_)
             | Self::Auth(_)
             | Self::Route(_)
             | Self::OnlyIfCached

@@ -15,10 +15,15 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 mod change;
+mod decisions;
 pub mod exchange;
+pub mod explain;
 pub mod fetch;
 mod forward;
+pub mod lookup;
+pub mod operate;
 mod read;
+pub mod status;
 
 use crate::answer::{self, Answer};
 use crate::auth::{Caller, Callers};
@@ -33,6 +38,7 @@ use crate::server::Application;
 use crate::telemetry::Telemetry;
 use crate::upstream::{BoxError, Upstream};
 use crate::workspace::Workspace;
+use decisions::Decisions;
 use exchange::Exchange;
 use forward::Passage;
 use read::Read;
@@ -59,6 +65,9 @@ pub struct Gateway {
     bounds: Bounds,
     clock: Clock,
     telemetry: Arc<Telemetry>,
+    /// For operators; plain hits leave it alone.
+    decisions: Decisions,
+    started_at: Instant,
 }
 
 impl Gateway {
@@ -77,9 +86,11 @@ impl Gateway {
             cache: Cache::new(settings, workspaces.len()),
             upstream,
             bounds,
+            started_at: clock.now(),
             clock,
             telemetry,
             workspaces,
+            decisions: Decisions::default(),
         })
     }
 
@@ -94,6 +105,10 @@ impl Gateway {
         let now = self.clock.now();
         let (request, mut body) = request.into_parts();
         let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
+        if request.uri.path() == lookup::PATH {
+            // Apart, so that lookups of one person need not carry the room for it.
+            return Box::pin(self.look_up_many(&request, body, exchange)).await;
+        }
         let has_body = has_content(&request, &mut body).await;
         let body = has_body.then_some(body);
         let answer = self.answer(&request, body, &mut exchange, now).await;

@@ -42,6 +42,7 @@ pub mod design;
 pub mod failure;
 pub mod gateway;
 pub mod headers;
+pub mod json;
 pub mod person;
 pub mod problem;
 pub mod route;

@@ -62,11 +62,25 @@ impl Problem {
         self.status
     }
 
+    /// The name of its status.
+    pub fn reason(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
+    }
+
+    /// What is wrong and what to do.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// When to come back, in whole seconds.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after.map(seconds_rounded_up)
+    }
+
     /// The body: Flameup's simplest envelope.
     pub fn body(&self) -> Bytes {
-        let reason = self.status.canonical_reason().unwrap_or("Error");
         let envelope = Envelope {
-            error: reason,
+            error: self.reason(),
             message: &self.message,
             code: self.status.as_u16(),
         };
@@ -78,8 +92,8 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(PROXY_STATUS, self.proxy_status());
-        if let Some(wait) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds_rounded_up(wait)));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -117,6 +131,7 @@ impl From<&Failure> for Problem {
         // No `_` arm, here and below: whoever adds a failure chooses what the client is told.
         let problem = match failure {
             Failure::Request(error) => of_request(*error),
+            Failure::Body(error) => error.into(),
             Failure::Auth(error) => of_auth(*error),
             Failure::Route(error) => of_route(*error),
             Failure::OnlyIfCached => Self::new(

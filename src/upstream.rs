@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::RwLock;
 use tokio::time::timeout_at;
 
 pub mod connect;
@@ -49,7 +50,9 @@ const MAX_HEADERS: usize = 100;
 /// Sends requests to Flameup.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<Connector, Outgoing>,
+    /// Locked only to be cloned, or replaced by one with no connections.
+    client: RwLock<Client<Connector, Outgoing>>,
+    connector: Connector,
     base: config::BaseUrl,
     timeout: Duration,
 }
@@ -111,22 +114,18 @@ impl Upstream {
     /// When the system's certificates or `upstream.ca_file` cannot be loaded.
     pub fn new(config: &config::Upstream) -> Result<Self, connect::Error> {
         let connector = Connector::new(config)?;
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_headers(MAX_HEADERS)
-            .http1_max_buf_size(MAX_HEAD_BYTES)
-            .http2_max_header_list_size(64 * 1024)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(connector);
         Ok(Self {
-            client,
+            client: RwLock::new(client(connector.clone())),
+            connector,
             base: config.base_url.clone(),
             timeout: config.timeout,
         })
+    }
+
+    /// Closes the connections that are idle. Those in use close when their answers have come.
+    pub fn close_idle(&self) {
+        let unused = client(self.connector.clone());
+        drop(std::mem::replace(&mut *self.client.write(), unused));
     }
 
     /// How long a request may take in all.
@@ -155,11 +154,8 @@ impl Upstream {
         let sent = permit.spend();
         let answer = async {
             let request = built.map_err(Error::Build)?;
-            let response = self
-                .client
-                .request(request)
-                .await
-                .map_err(Error::of_request)?;
+            let client = self.client.read().clone();
+            let response = client.request(request).await.map_err(Error::of_request)?;
             Response::collect(response, &sent.credential().api_key, now).await
         };
         let answer = timeout_at(deadline, answer)
@@ -167,6 +163,21 @@ impl Upstream {
             .unwrap_or(Err(Error::Timeout));
         (answer, sent)
     }
+}
+
+/// A pool with no connection in it.
+fn client(connector: Connector) -> Client<Connector, Outgoing> {
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http1_max_headers(MAX_HEADERS)
+        .http1_max_buf_size(MAX_HEAD_BYTES)
+        .http2_max_header_list_size(64 * 1024)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .build(connector)
 }
 
 impl Error {

@@ -59,12 +59,8 @@ impl<'g> Exchange<'g> {
         clock: &'g Clock,
         now: Instant,
     ) -> Self {
-        let id = headers
-            .get(X_REQUEST_ID)
-            .filter(|id| is_usable(id))
-            .cloned();
         Self {
-            id: id.unwrap_or_else(made_id),
+            id: request_id(headers),
             began_at: now,
             caller: None,
             route: "none",
@@ -82,6 +78,11 @@ impl<'g> Exchange<'g> {
     /// Notes who asks.
     pub fn asked_by(&mut self, caller: &'g Caller) {
         self.caller = Some(caller);
+    }
+
+    /// Notes which route is taken, by the word for it in metrics and logs.
+    pub fn took_route(&mut self, name: &'static str) {
+        self.route = name;
     }
 
     /// Notes which route is taken.
@@ -122,6 +123,12 @@ impl Drop for Exchange<'_> {
             );
         }
     }
+}
+
+/// The id that a request brought, or one of our own.
+pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let id = headers.get(X_REQUEST_ID).filter(|id| is_usable(id));
+    id.cloned().unwrap_or_else(made_id)
 }
 
 /// A client's id is logged and forwarded, so it must be short and plain. Without `@` it is no

@@ -326,9 +326,7 @@ fn health(landed: &Result<Landed, Failure>) -> Outcome {
 
 impl Fetch {
     fn keys(&self) -> &Keys {
-        match &self.place {
-            Place::Own(keys) | Place::Unproven { keys, .. } | Place::Foreign(keys) => keys,
-        }
+        self.place.keys()
     }
 
     /// The exact spelling that Flameup is asked for.

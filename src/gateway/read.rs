@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::Gateway;
+use super::decisions::Decision;
 use super::fetch::Fetch;
 use crate::answer::Answer;
 use crate::cache::collapse::{self, Obligation};
@@ -54,14 +55,26 @@ struct Shared<'a> {
 impl Gateway {
     /// Reads one person, from memory where that will do.
     pub(super) async fn read(self: &Arc<Self>, read: Read<'_>) -> Answer {
-        let (lookup, shared) = self.look_up(&read);
+        let answer = self.answer_read(&read).await;
+        let cache = answer.cache_status();
+        let decision = || Decision {
+            name: self.cache.name(read.place.keys().person().as_bytes()),
+            at: read.now,
+            cache,
+        };
+        self.decisions.note(decision, cache);
+        answer
+    }
+
+    async fn answer_read(self: &Arc<Self>, read: &Read<'_>) -> Answer {
+        let (lookup, shared) = self.recall(read);
         match (lookup, shared) {
             (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
             (Lookup::Stale(entry), _) if read.directives.only_if_cached => {
                 Answer::stale_unasked(entry, read.now)
             }
             (Lookup::Stale(entry), shared) => {
-                if self.refresh(&read, shared, &entry) {
+                if self.refresh(read, shared, &entry) {
                     Answer::revalidating(entry, read.now)
                 } else {
                     Answer::stale_for_want_of_budget(entry, read.now)
@@ -82,18 +95,18 @@ impl Gateway {
                 // An answer that the client wants kept nowhere cannot be shared either.
                 let landed = match shared.filter(|_| !read.directives.no_store) {
                     Some(shared) => {
-                        self.read_together(&read, shared, stored, cover.is_some())
+                        self.read_together(read, shared, stored, cover.is_some())
                             .await
                     }
-                    None => self.read_alone(&read).await,
+                    None => self.read_alone(read).await,
                 };
-                self.or_stale(landed, cover, &read, reason)
+                self.or_stale(landed, cover, read, reason)
             }
         }
     }
 
     /// What memory has for a read, and what the read shares with equal ones, if anything.
-    fn look_up<'r>(&self, read: &'r Read<'_>) -> (Lookup, Option<Shared<'r>>) {
+    fn recall<'r>(&self, read: &'r Read<'_>) -> (Lookup, Option<Shared<'r>>) {
         let (lookup, shared) = match (&read.place, read.query) {
             (Place::Own(keys), None) => (
                 self.cache.lookup(keys, &read.directives, read.now),

@@ -46,6 +46,8 @@ pub struct Metrics {
     cache_entries: Family<KindLabels, Gauge>,
     cache_bytes: Family<KindLabels, Gauge>,
     evictions: Family<EvictionLabels, Counter>,
+    invalidations: Family<CauseLabels, Counter>,
+    looked_up: Family<BatchLabels, Counter>,
 }
 
 /// By client, one counter for each route that memory may answer.
@@ -68,6 +70,13 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CauseLabels {
     cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BatchLabels {
+    workspace: String,
+    client: String,
+    cache: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -128,6 +137,8 @@ impl Metrics {
             cache_entries: Family::default(),
             cache_bytes: Family::default(),
             evictions: Family::default(),
+            invalidations: Family::default(),
+            looked_up: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -198,6 +209,23 @@ impl Metrics {
             .inc();
         self.shield
             .spent(forward.workspace, forward.client, forward.purpose);
+    }
+
+    /// Counts a change, a purge or an erasure.
+    pub fn invalidated(&self, cause: &'static str) {
+        self.invalidations
+            .get_or_create(&CauseLabels { cause })
+            .inc();
+    }
+
+    /// Counts one id of a lookup of many.
+    pub fn looked_up(&self, workspace: &str, client: &str, outcome: Outcome) {
+        let labels = BatchLabels {
+            workspace: workspace.to_owned(),
+            client: client.to_owned(),
+            cache: outcome.word(),
+        };
+        self.looked_up.get_or_create(&labels).inc();
     }
 
     /// Counts an alarm about a key.
@@ -342,6 +370,16 @@ impl Metrics {
             "cache_evictions",
             "Entries gone for room or age",
             self.evictions.clone(),
+        );
+        registry.register(
+            "invalidations",
+            "Changes, purges and erasures, each counted once",
+            self.invalidations.clone(),
+        );
+        registry.register(
+            "looked_up",
+            "Ids of lookups of many, each counted by itself",
+            self.looked_up.clone(),
         );
     }
 }

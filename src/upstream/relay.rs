@@ -86,7 +86,8 @@ impl Upstream {
         let sent = permit.spend();
         let answer = async {
             let request = built.map_err(Error::Build)?;
-            let response = self.client.request(request).await;
+            let client = self.client.read().clone();
+            let response = client.request(request).await;
             let response = response.map_err(Error::of_request)?;
             Relayed::of(response, &sent.credential().api_key, deadline, now)
         };

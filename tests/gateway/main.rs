@@ -16,6 +16,7 @@ mod identifiers;
 mod isolation;
 mod key_reload;
 mod long_form;
+mod lookup;
 mod model;
 mod negative_caching;
 mod pass_through;

@@ -53,6 +53,13 @@ impl Client {
         self.send_with(method, target, headers, "").await
     }
 
+    /// A POST of JSON.
+    pub(crate) async fn post(&mut self, target: &str, body: &Value) -> Response {
+        let headers = [("content-type", "application/json")];
+        self.send_with("POST", target, &headers, body.to_string())
+            .await
+    }
+
     /// The same with a body.
     pub(crate) async fn send_with(
         &mut self,

@@ -1,0 +1,269 @@
+//! What an operator can have done: purge, erase, look up.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing::info;
+use uuid::Uuid;
+
+use super::Gateway;
+use super::exchange::request_id;
+use super::lookup::Asking;
+use crate::answer::Answer;
+use crate::cache::change::Removed;
+use crate::cache::control::RequestDirectives;
+use crate::person::change::{Name, Touched};
+use crate::person::{self, PersonRef};
+use crate::shield::Claim;
+use crate::shield::queue::{CallerId, Class};
+use crate::workspace::Workspace;
+
+/// What an operator is called in metrics.
+const OPERATOR: &str = "admin";
+
+/// The operator as a caller; configured callers are numbered from zero.
+const OPERATOR_ID: CallerId = CallerId(u32::MAX - 1);
+
+/// How long nothing is stored of a person who was erased, unless told otherwise: time to delete
+/// them at Flameup as well, by hand if need be, so that no lookup brings them back.
+pub const DEFAULT_HOLD: Duration = Duration::from_mins(10);
+
+/// The shortest hold. What was fetched before is called off and never stored, hold or not; less
+/// than a second only invites the thought that there is none.
+pub const MIN_HOLD: Duration = Duration::from_secs(1);
+
+/// The longest. A hold takes a place in the memory of changes, which is bounded, and lives as long
+/// as the process; who must stay away for longer has to be deleted at Flameup.
+pub const MAX_HOLD: Duration = Duration::from_hours(24);
+
+/// Why nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No such workspace.
+    #[error("there is no workspace of this name")]
+    UnknownWorkspace,
+    /// None was named, and there are several.
+    #[error("there are several workspaces")]
+    WhichWorkspace,
+    /// The path of a lookup by UUID cannot be made.
+    #[error("Flameup's id of the workspace is not known yet")]
+    WorkspaceIdUnknown,
+    /// Nobody can be called so.
+    #[error(transparent)]
+    Person(#[from] person::Error),
+}
+
+/// Whom an operator means, in words that name nobody.
+#[derive(Clone, Debug, Serialize)]
+pub struct Person {
+    /// The kind of the name that was given.
+    pub kind: &'static str,
+    /// The keyed hash of its normal form, as logs have it.
+    pub hash: String,
+}
+
+/// What a purge did.
+#[derive(Debug, Serialize)]
+pub struct Purged {
+    /// The workspace.
+    pub workspace: String,
+    /// Who was meant; `None` for everybody.
+    pub person: Option<Person>,
+    /// Whether they may still be served stale.
+    pub soft: bool,
+    /// People who were marked as stale.
+    pub expired: usize,
+    /// What was let go of.
+    pub removed: Counts,
+}
+
+/// What was let go of.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Stored people.
+    pub entries: usize,
+    /// Names that led to them.
+    pub pointers: usize,
+    /// Remembered 404s.
+    pub absences: usize,
+    /// Requests to Flameup under way, called off.
+    pub fetches: usize,
+    /// Places in the queue for a turn, given up.
+    pub queue_places: usize,
+}
+
+/// What an erasure did, for the files.
+#[derive(Debug, Serialize)]
+pub struct Receipt {
+    /// What this receipt is called.
+    pub receipt: Uuid,
+    /// When it was done.
+    pub at: String,
+    /// The workspace.
+    pub workspace: String,
+    /// Who, without saying so.
+    pub person: Person,
+    /// What was let go of.
+    pub removed: Counts,
+    /// Decisions about the person that were forgotten.
+    pub decisions: usize,
+    /// Until when nothing is stored of them.
+    pub held_until: String,
+    /// The tiers that stored anything, each with its word.
+    pub tiers: [Tier; 1],
+}
+
+/// A tier's word on an erasure.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Tier {
+    /// Which.
+    pub tier: &'static str,
+    /// It was looked through afterwards, and nothing is left.
+    pub confirmed: bool,
+}
+
+impl Gateway {
+    /// The workspace of this name; without a name, the only one.
+    ///
+    /// # Errors
+    /// When it is not clear which one.
+    pub fn workspace(&self, name: Option<&str>) -> Result<&Arc<Workspace>, Error> {
+        match (name, &self.workspaces[..]) {
+            (None, [only]) => Ok(only),
+            (None, _) => Err(Error::WhichWorkspace),
+            (Some(name), all) => all
+                .iter()
+                .find(|workspace| workspace.name() == name)
+                .ok_or(Error::UnknownWorkspace),
+        }
+    }
+
+    /// Lets go of a person, or of everybody in the workspace; if `soft`, only marks them as stale.
+    pub fn purge(&self, workspace: &Workspace, whom: Option<Name>, soft: bool) -> Purged {
+        let now = self.clock.now();
+        let person = whom.as_ref().map(|name| self.person(workspace, name));
+        let touched = whom.map_or(Touched::Everyone, |name| Touched::People(vec![name]));
+        let (mut expired, mut removed) = (0, Removed::default());
+        if soft {
+            expired = self.cache.expire(workspace, &touched, now);
+        } else {
+            removed = self.cache.purge(workspace, &touched, now);
+        }
+        let cause = if soft { "soft_purge" } else { "purge" };
+        self.telemetry.metrics().invalidated(cause);
+        info!(
+            workspace.name = workspace.name(),
+            person.hash = person.as_ref().map(|person| &*person.hash),
+            invalidation.cause = cause,
+            "purged by an operator"
+        );
+        Purged {
+            workspace: workspace.name().to_owned(),
+            person,
+            soft,
+            expired,
+            removed: removed.into(),
+        }
+    }
+
+    /// Lets go of everything that is known of a person, and stores nothing of them for as long as
+    /// `hold`.
+    pub fn erase(&self, workspace: &Workspace, name: &Name, hold: Duration) -> Receipt {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let keys = workspace.keys_of(name);
+        let person = self.person(workspace, name);
+        let names = self.cache.view(&keys, now).hashes;
+        let removed = self.cache.erase(workspace, name, hold, now);
+        let decisions = self.decisions.forget(&names);
+        // What connections to Flameup have read may still lie in their buffers.
+        self.upstream.close_idle();
+        // What was removed is freed now, not when it next suits the store.
+        self.cache.maintain(now);
+        self.telemetry.metrics().invalidated("erase");
+        let receipt = Uuid::now_v7();
+        info!(
+            workspace.name = workspace.name(),
+            person.hash = person.hash,
+            erase.receipt = %receipt,
+            "erased by an operator"
+        );
+        Receipt {
+            receipt,
+            at: written(wall),
+            workspace: workspace.name().to_owned(),
+            person,
+            removed: removed.into(),
+            decisions,
+            held_until: written(wall + hold),
+            tiers: [Tier {
+                tier: "memory",
+                confirmed: self.cache.view(&keys, now).is_empty(),
+            }],
+        }
+    }
+
+    /// Looks a person up as a client would: in class interactive, on a share of the operator's own.
+    ///
+    /// # Errors
+    /// When Flameup cannot be asked about a UUID yet.
+    pub async fn look_up(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        name: &Name,
+    ) -> Result<Answer, Error> {
+        let person = match name {
+            Name::Id(id) => PersonRef::from_text(id)?.into_owned(),
+            Name::Uuid(uuid) => PersonRef::Uuid {
+                workspace_id: workspace
+                    .id()
+                    .ok_or(Error::WorkspaceIdUnknown)?
+                    .to_owned()
+                    .into(),
+                uuid: *uuid,
+            },
+        };
+        let asking = Asking {
+            workspace: Arc::clone(workspace),
+            claim: Claim {
+                caller: OPERATOR_ID,
+                class: Class::Interactive,
+                weight: 1,
+                patience: workspace.shield().max_wait(),
+                known: false,
+            },
+            client: OPERATOR.into(),
+            directives: RequestDirectives::default(),
+            request_id: request_id(&HeaderMap::new()),
+        };
+        Ok(self.read_for(&asking, person).await)
+    }
+
+    /// Who is meant, in words that name nobody.
+    pub(super) fn person(&self, workspace: &Workspace, name: &Name) -> Person {
+        Person {
+            kind: name.kind(),
+            hash: self.telemetry.hash(workspace.keys_of(name).person()),
+        }
+    }
+}
+
+impl From<Removed> for Counts {
+    fn from(removed: Removed) -> Self {
+        Self {
+            entries: removed.people,
+            pointers: removed.names,
+            absences: removed.absences,
+            fetches: removed.fetches,
+            queue_places: removed.places,
+        }
+    }
+}
+
+/// A date as RFC 3339 writes it, to the second.
+fn written(wall: SystemTime) -> String {
+    let date = Timestamp::try_from(wall).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("{date:.0}")
+}

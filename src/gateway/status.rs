@@ -1,0 +1,162 @@
+//! How the whole gateway stands.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::Gateway;
+use crate::cache::store::Store;
+use crate::shield::budget::Kind;
+use crate::shield::{Report, breaker};
+
+/// The gateway at a moment.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// What runs.
+    pub version: &'static str,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Whether it takes no more work.
+    pub draining: bool,
+    /// Where clients are listened to.
+    pub listeners: Vec<String>,
+    /// Each workspace.
+    pub workspaces: Vec<WorkspaceStatus>,
+    /// What is stored.
+    pub cache: CacheStatus,
+}
+
+/// One workspace.
+#[derive(Debug, Serialize)]
+pub struct WorkspaceStatus {
+    /// Our name for it.
+    pub name: String,
+    /// How the way to Flameup stands.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// How the way to Flameup stands under one key.
+#[derive(Debug, Serialize)]
+pub struct Standing {
+    /// What is believed of the limit.
+    pub budget: Budget,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Seconds until an open breaker lets a probe pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_probes_in_s: Option<u64>,
+    /// `accepted` or `refused`.
+    pub key: &'static str,
+}
+
+/// What is believed of Flameup's limit.
+#[derive(Debug, Serialize)]
+pub struct Budget {
+    /// Requests a window.
+    pub limit: u32,
+    /// Requests left in it.
+    pub remaining: u32,
+    /// Requests that refreshes may take of them.
+    pub left_for_refreshes: u32,
+    /// Seconds until the window ends; `None` if unknown.
+    pub reset_in_s: Option<u64>,
+    /// How the window moves.
+    pub window: &'static str,
+    /// Requests a window that somebody else spends.
+    pub foreign: f64,
+}
+
+/// What is stored.
+#[derive(Debug, Serialize)]
+pub struct CacheStatus {
+    /// People.
+    pub people: StoreStatus,
+    /// Remembered 404s.
+    pub absences: StoreStatus,
+    /// Bytes that both may take together.
+    pub max_bytes: u64,
+}
+
+/// What one store holds.
+#[derive(Debug, Serialize)]
+pub struct StoreStatus {
+    /// How many.
+    pub entries: u64,
+    /// Bytes, by our own count.
+    pub bytes: u64,
+}
+
+impl Gateway {
+    /// How the gateway stands. Who listens, and whether the process drains, is not the gateway's
+    /// to know.
+    pub fn status(&self, listeners: Vec<String>, draining: bool) -> Status {
+        let now = self.clock.now();
+        self.cache.maintain(now);
+        let workspaces = self.workspaces.iter().map(|workspace| WorkspaceStatus {
+            name: workspace.name().to_owned(),
+            standing: Standing::of(&workspace.shield().report(), now),
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: now.saturating_duration_since(self.started_at).as_secs(),
+            draining,
+            listeners,
+            workspaces: workspaces.collect(),
+            cache: CacheStatus {
+                people: StoreStatus::of(self.cache.people()),
+                absences: StoreStatus::of(self.cache.absences()),
+                max_bytes: self.cache.max_bytes(),
+            },
+        }
+    }
+}
+
+impl Standing {
+    pub(super) fn of(report: &Report, now: Instant) -> Self {
+        let budget = &report.budget;
+        let (breaker, due) = match report.breaker {
+            breaker::State::Closed => ("closed", None),
+            breaker::State::Open { until } => ("open", Some(until)),
+            breaker::State::HalfOpen => ("half_open", None),
+        };
+        Self {
+            budget: Budget {
+                limit: budget.limit,
+                remaining: budget.remaining,
+                left_for_refreshes: report.leftover,
+                reset_in_s: budget.reset_in.map(|reset: Duration| reset.as_secs()),
+                window: word(budget.kind),
+                foreign: budget.foreign_per_window,
+            },
+            waiting: report.waiting,
+            breaker,
+            breaker_probes_in_s: due.map(|due| due.saturating_duration_since(now).as_secs()),
+            key: if report.key_refused {
+                "refused"
+            } else {
+                "accepted"
+            },
+        }
+    }
+}
+
+impl StoreStatus {
+    fn of(store: &Store) -> Self {
+        Self {
+            entries: store.len(),
+            bytes: store.bytes(),
+        }
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unknown => "unknown",
+        Kind::Fixed => "fixed",
+        Kind::Sliding => "sliding",
+        Kind::Bucket => "bucket",
+    }
+}
