@@ -1,7 +1,11 @@
-//! The operators' listener: health, readiness, metrics.
+//! The operators' listener: health, metrics, and what can be seen and done.
 //!
-//! `/livez` and `/readyz` answer anybody who can connect, for they say nothing else; the rest needs
-//! the admin token where one is configured.
+//! `/livez` and `/readyz` answer anybody who can connect, for they say nothing else. The rest needs
+//! the admin token where one is configured, and is closed to pages of other origins ([`guard`]).
+//!
+//! # Invariants
+//! - No answer names a person but that of a lookup, and the id that it was asked with.
+//! - Nothing here is stored by a browser, or taken for what it is not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,20 +13,48 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use matchit::Router;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub mod error;
+pub mod guard;
+pub mod wanted;
 
 use crate::auth;
 use crate::config::AdminToken;
 use crate::failure::{Failure, RequestError};
 use crate::gateway::Gateway;
+use crate::gateway::lookup::Item;
+use crate::gateway::operate::DEFAULT_HOLD;
+use crate::json;
 use crate::problem::Problem;
 use crate::route;
 use crate::server::Application;
 use crate::telemetry::Telemetry;
+use error::Error;
+use wanted::{Erase, Purge, Someone};
+
+/// Largest body: many times what the longest id takes, every byte of it escaped.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// The pages, and where they are.
+const PAGES: [(&str, Page); 8] = [
+    ("/livez", Page::Live),
+    ("/readyz", Page::Ready),
+    ("/metrics", Page::Metrics),
+    ("/v1/status", Page::Status),
+    ("/v1/explain", Page::Explain),
+    ("/v1/lookup", Page::Lookup),
+    ("/v1/purge", Page::Purge),
+    ("/v1/erase", Page::Erase),
+];
 
 /// What `/metrics` is written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -33,6 +65,8 @@ pub struct Admin {
     gateway: Arc<Gateway>,
     telemetry: Arc<Telemetry>,
     token: Option<AdminToken>,
+    /// Where clients are listened to.
+    listeners: Vec<String>,
     routes: Router<Page>,
     draining: AtomicBool,
 }
@@ -43,10 +77,16 @@ enum Page {
     Live,
     Ready,
     Metrics,
+    Status,
+    Explain,
+    Lookup,
+    Purge,
+    Erase,
 }
 
 impl Admin {
-    /// An admin listener's application, closed by `token` if there is one.
+    /// An admin listener's application, closed by `token` if there is one; clients are listened to
+    /// at `listeners`.
     ///
     /// # Panics
     /// Never: the paths are constants and differ.
@@ -54,19 +94,17 @@ impl Admin {
         gateway: Arc<Gateway>,
         telemetry: Arc<Telemetry>,
         token: Option<AdminToken>,
+        listeners: Vec<String>,
     ) -> Self {
         let mut routes = Router::new();
-        for (path, page) in [
-            ("/livez", Page::Live),
-            ("/readyz", Page::Ready),
-            ("/metrics", Page::Metrics),
-        ] {
+        for (path, page) in PAGES {
             routes.insert(path, page).expect("the paths differ");
         }
         Self {
             gateway,
             telemetry,
             token,
+            listeners,
             routes,
             draining: AtomicBool::new(false),
         }
@@ -77,42 +115,96 @@ impl Admin {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    fn answer(&self, request: &Request<impl Body>) -> Result<Response<Full<Bytes>>, Failure> {
-        if !request.body().is_end_stream() {
-            return Err(RequestError::BodyOnRead.into());
-        }
-        let page = self
-            .routes
-            .at(request.uri().path())
-            .map_err(|_| route::Error::Unknown)?;
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Err(route::Error::Method { allow: "GET, HEAD" }.into());
-        }
-        match page.value {
+    async fn answer(
+        &self,
+        head: &request::Parts,
+        body: Incoming,
+    ) -> Result<Response<Full<Bytes>>, Error> {
+        let has_body = !body.is_end_stream();
+        let page = self.admit(head, has_body)?;
+        match page {
             Page::Live => Ok(text(StatusCode::OK, "live\n")),
-            Page::Ready if self.draining.load(Ordering::Relaxed) => {
+            Page::Ready if self.is_draining() => {
                 Ok(text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"))
             }
             Page::Ready => Ok(text(StatusCode::OK, "ready\n")),
-            Page::Metrics => {
-                self.authorize(request)?;
-                self.gateway.maintain();
-                let mut response = text(StatusCode::OK, self.telemetry.metrics().render());
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
-                Ok(response)
+            Page::Metrics => Ok(self.metrics()),
+            Page::Status => {
+                let listeners = self.listeners.clone();
+                Ok(json(&self.gateway.status(listeners, self.is_draining())))
             }
+            Page::Explain => self.explain(head.uri.query().unwrap_or("")),
+            Page::Lookup => self.look_up(read(head, body).await?).await,
+            Page::Purge => self.purge(&read(head, body).await?),
+            Page::Erase => self.erase(&read(head, body).await?),
         }
+    }
+
+    /// Finds the page, and whether this request may have it.
+    fn admit(&self, head: &request::Parts, has_body: bool) -> Result<Page, Error> {
+        let found = self.routes.at(head.uri.path());
+        if has_body && !found.as_ref().is_ok_and(|page| page.value.takes_body()) {
+            return Err(Failure::from(RequestError::BodyOnRead).into());
+        }
+        let page = *found
+            .map_err(|_| Failure::from(route::Error::Unknown))?
+            .value;
+        if !page.is_open() {
+            guard::check(head)?;
+            self.authorize(&head.headers).map_err(Failure::from)?;
+        }
+        let allow = page.allow();
+        if allow.split(", ").all(|method| head.method != *method) {
+            return Err(Failure::from(route::Error::Method { allow }).into());
+        }
+        Ok(page)
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        self.gateway.maintain();
+        let mut response = text(StatusCode::OK, self.telemetry.metrics().render());
+        let kind = HeaderValue::from_static(OPENMETRICS);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    fn explain(&self, query: &str) -> Result<Response<Full<Bytes>>, Error> {
+        let (workspace, name) = Someone::of_query(query)?;
+        let workspace = self.gateway.workspace(workspace.as_deref())?;
+        Ok(json(&self.gateway.explain(workspace, &name)))
+    }
+
+    async fn look_up(&self, wanted: Someone) -> Result<Response<Full<Bytes>>, Error> {
+        let name = wanted.name()?;
+        let workspace = self.gateway.workspace(wanted.workspace.as_deref())?;
+        let answer = self.gateway.look_up(workspace, &name).await?;
+        Ok(json(&Item::of(wanted.given(), &answer)))
+    }
+
+    fn purge(&self, wanted: &Purge) -> Result<Response<Full<Bytes>>, Error> {
+        let whom = wanted.whom()?;
+        let workspace = self.gateway.workspace(wanted.workspace.as_deref())?;
+        Ok(json(&self.gateway.purge(workspace, whom, wanted.soft)))
+    }
+
+    fn erase(&self, wanted: &Erase) -> Result<Response<Full<Bytes>>, Error> {
+        let name = wanted.name()?;
+        let workspace = self.gateway.workspace(wanted.workspace.as_deref())?;
+        let hold = wanted.hold.unwrap_or(DEFAULT_HOLD);
+        Ok(json(&self.gateway.erase(workspace, &name, hold)))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Checks the admin token. Digests are compared, so that neither its bytes nor its length can
     /// be found out by timing.
-    fn authorize(&self, request: &Request<impl Body>) -> Result<(), auth::Error> {
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), auth::Error> {
         let Some(token) = &self.token else {
             return Ok(());
         };
-        let sent = auth::bearer_token(request.headers())?.ok_or(auth::Error::NoToken)?;
+        let sent = auth::bearer_token(headers)?.ok_or(auth::Error::NoToken)?;
         let (sent, own) = (
             digest(&SHA256, sent),
             digest(&SHA256, token.expose().as_bytes()),
@@ -121,17 +213,43 @@ impl Admin {
     }
 }
 
+impl Page {
+    /// Whether it answers anybody.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Live | Self::Ready)
+    }
+
+    fn takes_body(self) -> bool {
+        matches!(self, Self::Lookup | Self::Purge | Self::Erase)
+    }
+
+    /// The methods it takes.
+    fn allow(self) -> &'static str {
+        if self.takes_body() {
+            "POST"
+        } else {
+            "GET, HEAD"
+        }
+    }
+}
+
 impl Application for Admin {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<crate::body::Body> {
-        let response = self.answer(&request).unwrap_or_else(|failure| {
-            let mut response = self.refuse(&Problem::from(&failure)).map(Full::new);
-            if matches!(failure, Failure::Request(_)) && request.version() < Version::HTTP_2 {
-                // A body that nobody reads would be taken for the next request.
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
+        let (head, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        let mut response = match self.answer(&head, body).await {
+            Ok(response) => response,
+            Err(error) => {
+                let mut response = self.refuse(&Problem::from(&error)).map(Full::new);
+                if has_body && head.version < Version::HTTP_2 {
+                    // A body that nobody reads would be taken for the next request.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
             }
-            response
-        });
+        };
+        close_to_browsers(response.headers_mut());
         response.map(Into::into)
     }
 
@@ -139,18 +257,35 @@ impl Application for Admin {
         let mut response = Response::new(problem.body());
         *response.status_mut() = problem.status();
         problem.write_headers(response.headers_mut());
+        close_to_browsers(response.headers_mut());
         response
     }
+}
+
+async fn read<T: DeserializeOwned>(head: &request::Parts, body: Incoming) -> Result<T, Error> {
+    let wanted = json::read(&head.headers, body, MAX_BODY_BYTES).await;
+    Ok(wanted.map_err(Failure::from)?)
+}
+
+/// Has no browser keep an answer, or take it for something that it could run.
+fn close_to_browsers(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    // Nothing in what is shown can fail to be written.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = Response::new(Full::new(body.into()));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

@@ -103,8 +103,14 @@ impl Running {
             refused: telemetry.metrics().connections_refused().clone(),
         };
         let data = Server::new(Arc::clone(&gateway), &config.server.limits, numbers);
-        let admin = Admin::new(Arc::clone(&gateway), telemetry, config.admin.token.clone());
-        let admin = Arc::new(admin);
+        let addresses = addresses(&listeners);
+        let shown = addresses.iter().map(ToString::to_string);
+        let admin = Arc::new(Admin::new(
+            Arc::clone(&gateway),
+            telemetry,
+            config.admin.token.clone(),
+            shown.collect(),
+        ));
         let operators = Server::new(
             Arc::clone(&admin),
             &config.server.limits,
@@ -112,7 +118,7 @@ impl Running {
         );
 
         let running = Self {
-            addresses: addresses(&listeners),
+            addresses,
             admin_address: admin_listener
                 .as_ref()
                 .and_then(|listener| listener.address().ok()),

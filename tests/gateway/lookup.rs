@@ -138,7 +138,7 @@ async fn each_miss_is_charged_to_the_callers_share() {
     let before = harness.forwards();
     let body = json!({"ids": ["user_1", "user_2"]}).to_string();
     let mut client = harness.client().await;
-    let answer = client.send_with("POST", PATH, &headers, body.into()).await;
+    let answer = client.send_with("POST", PATH, &headers, body).await;
     for refused in people(&answer) {
         assert_eq!(refused["status"], 429, "{refused}");
         assert_eq!(refused["error"], "Too Many Requests");
@@ -187,7 +187,7 @@ async fn a_call_of_no_use_is_refused_whole() {
     let send = async |method, kind, body: Vec<u8>| {
         let headers = [("content-type", kind)];
         let mut client = harness.client().await;
-        client.send_with(method, PATH, &headers, body.into()).await
+        client.send_with(method, PATH, &headers, body).await
     };
     let body = || b"{\"ids\":[\"user_1\"]}".to_vec();
     assert_eq!(send("POST", "text/plain", body()).await.status, 415);
@@ -220,7 +220,7 @@ async fn it_takes_a_token_and_the_scope_to_read() {
     ];
     let mut client = Client::connect(harness.address()).await;
     let answer = client
-        .send_with("POST", PATH, &headers, body.to_string().into())
+        .send_with("POST", PATH, &headers, body.to_string())
         .await;
     assert_eq!(answer.status, 403);
     assert_eq!(harness.forwards(), 0);

@@ -185,6 +185,7 @@ fn a_purge_counts_what_it_removes_and_holds_nothing_off() {
         names: 3,
         absences: 1,
         fetches: 0,
+        places: 0,
     };
     assert_eq!(removed, expected);
     assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(1)));
