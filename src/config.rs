@@ -114,6 +114,16 @@ impl Config {
             report: Report::new(&layers),
         })
     }
+
+    /// Loads only what it takes to talk to a running gateway. No Flameup key is read.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_admin(sources: &Sources) -> Result<Admin, Error> {
+        let mut layers = Layers::read(sources)?;
+        let raw: Raw = complete(&mut layers)?;
+        raw.admin.resolve(&layers)
+    }
 }
 
 impl Sources {

@@ -27,6 +27,8 @@
 //! Apart from [`config`] and [`clock`], dependencies point down this list. The cache, routes,
 //! people, headers and the shield open no sockets; what judges freshness is handed the time.
 //!
+//! [`operate`] talks to a running gateway's admin listener, for the commands that do.
+//!
 //! [`sandbox`] stands in for Flameup in tests and in [`demo`]. Nothing here was checked against the
 //! live service.
 
@@ -43,6 +45,7 @@ pub mod failure;
 pub mod gateway;
 pub mod headers;
 pub mod json;
+pub mod operate;
 pub mod person;
 pub mod problem;
 pub mod route;

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use flameup_gateway::clock::Clock;
 use flameup_gateway::config::{Config, Loaded, Sources};
 use flameup_gateway::demo::{self, Demo};
+use flameup_gateway::operate;
 use flameup_gateway::sandbox::{self, DEMO_KEY, Sandbox};
 use flameup_gateway::serve::Running;
 use flameup_gateway::telemetry::{chain, log};
@@ -26,14 +27,14 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 type Cause = Box<dyn Error + Send + Sync>;
 
 /// A caching gateway and rate shield in front of the Flameup people API.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the gateway
     Serve(ConfigArgument),
@@ -46,6 +47,8 @@ enum Command {
     /// Client tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    #[command(flatten)]
+    Operate(operate::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,6 +96,17 @@ fn run(command: Command) -> Result<(), Failure> {
             let token = Token::random().map_err(Failure::run)?;
             writeln!(io::stdout(), "{token}").map_err(Failure::run)
         }
+        Command::Operate(command) => run_on(1, async {
+            let environment = std::env::vars_os().collect();
+            let done = command.run(environment, &mut io::stdout().lock()).await;
+            done.map_err(|error| {
+                if error.is_of_usage() {
+                    Failure::configuration(error)
+                } else {
+                    Failure::run(error)
+                }
+            })
+        }),
     }
 }
 

@@ -404,3 +404,184 @@ async fn no_log_line_names_a_person_or_a_secret_however_much_is_logged() {
     assert!(count("person.hash") >= 30, "people are told apart");
     assert!(count("billing") >= 40, "clients are named");
 }
+
+/// A sandbox, and a gateway before it that runs as a process of its own.
+async fn running(config: &str) -> (Sandbox, Process, SocketAddr, String) {
+    let flameup = Sandbox::start(Options::default().unlimited())
+        .await
+        .expect("a free port");
+    let (_file, path) = file(&format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
+         upstream.base_url = \"{}\"\n{config}\n",
+        flameup.base_url(),
+    ));
+    let mut program = Process::start(&["serve", "--config", &path], &[KEY]);
+    let address = served_at(&mut program);
+    let line: Value = serde_json::from_str(&program.line_with("serving operators")).expect("JSON");
+    let admin = line["server.address"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
+    (flameup, program, address, admin)
+}
+
+/// What a command that succeeds prints as JSON.
+fn json_of(arguments: &[&str]) -> Value {
+    let (status, lines) = run(&[arguments, &["--json"]].concat(), &[]);
+    assert_eq!(status, Some(0), "{arguments:?}: {lines:#?}");
+    serde_json::from_str(&lines.concat()).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_look_up_explain_purge_and_erase_by_command() {
+    let (_flameup, program, address, admin) = running("").await;
+    let admin = ["--admin", &*admin];
+    let json = |arguments: &[&str]| json_of(&[arguments, &admin].concat());
+
+    let looked_up = json(&["lookup", "user_1"]);
+    assert_eq!(looked_up["person"]["external_id"], "user_1");
+    let uuid = looked_up["person"]["id"]
+        .as_str()
+        .expect("a UUID")
+        .to_owned();
+    assert!(get(address, "/api/v1/people/user_1", "").contains("hit; ttl="));
+    let explained = json(&["explain", &uuid, "--uuid"]);
+    assert!(
+        explained["next"]["cache"]
+            .as_str()
+            .is_some_and(|next| next.starts_with("hit"))
+    );
+    let as_external_id = json(&["explain", &uuid]);
+    assert_eq!(as_external_id["person"]["kind"], "external_id");
+    assert_eq!(as_external_id["entry"], Value::Null);
+    assert_eq!(json(&["purge", "user_1", "--soft"])["expired"], 1);
+    assert_eq!(json(&["purge", "--everyone"])["removed"]["entries"], 1);
+    json(&["lookup", "user_1"]);
+    let receipt = json(&[
+        "erase",
+        "user_1",
+        "--yes",
+        "--hold",
+        "2m",
+        "--workspace",
+        "default",
+    ]);
+    assert_eq!(receipt["removed"]["entries"], 1);
+    assert_eq!(json(&["status"])["cache"]["people"]["entries"], 0);
+
+    let (status, lines) = run(&[&["status"], &admin[..]].concat(), &[]);
+    assert_eq!(status, Some(0));
+    assert!(
+        lines.iter().any(|line| line.starts_with("version")),
+        "{lines:#?}"
+    );
+    let (status, lines) = run(&[&["lookup", "user_2"], &admin[..]].concat(), &[]);
+    assert_eq!(status, Some(0));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("\"external_id\": \"user_2\""))
+    );
+    let (status, _) = run(&[&["lookup", "nobody"], &admin[..]].concat(), &[]);
+    assert_eq!(status, Some(0), "that there is nobody is an answer");
+
+    program.signal("TERM");
+    let (_, lines) = program.end();
+    let log = lines.concat();
+    assert!(log.contains("erased by an operator"));
+    for name in ["user_1", "user_2", "nobody", &uuid, "@"] {
+        assert!(!log.contains(name), "{name} in {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_fails_says_where_and_why_in_one_line() {
+    let (_flameup, _program, _, admin) = running("").await;
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let closed = free.local_addr().expect("an address").to_string();
+    drop(free);
+    for (arguments, code, told) in [
+        (&["status", "--admin", &*closed][..], 1, &*closed),
+        (
+            &["status", "--admin", "unix:/nowhere/socket"],
+            1,
+            "/nowhere/socket",
+        ),
+        (&["lookup", "a/../b", "--admin", &*admin], 2, "dot segment"),
+        (&["explain", "x", "--uuid", "--admin", &*admin], 2, "uuid"),
+        (
+            &["purge", "u", "--workspace", "w", "--admin", &*admin],
+            2,
+            "workspace",
+        ),
+        (
+            &["erase", "u", "--yes", "--hold", "9d", "--admin", &*admin],
+            2,
+            "hold",
+        ),
+        (&["erase", "user_1", "--admin", &*admin], 2, "--yes"),
+        (
+            &[
+                "status",
+                "--admin",
+                &*admin,
+                "--admin-token-file",
+                "/nowhere/token",
+            ],
+            2,
+            "/nowhere/token",
+        ),
+        (
+            &["status", "--config", "/nowhere/gateway.toml"],
+            2,
+            "/nowhere/gateway.toml",
+        ),
+    ] {
+        let (status, lines) = run(arguments, &[]);
+        assert_eq!(
+            (status, lines.len()),
+            (Some(code), 1),
+            "{arguments:?}: {lines:#?}"
+        );
+        assert!(lines[0].starts_with("flameup-gateway: "), "{}", lines[0]);
+        assert!(lines[0].contains(told), "{arguments:?}: {}", lines[0]);
+    }
+    for arguments in [
+        &["purge"][..],
+        &["purge", "u", "--everyone"],
+        &["lookup"],
+        &["status", "--admin", "x"],
+    ] {
+        assert_eq!(run(arguments, &[]).0, Some(2), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_find_listener_and_token_where_serve_does_and_need_no_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("admin.sock").display().to_string();
+    let (_token, token) = file("an-admin-token-of-some-length\n");
+    let flameup = Sandbox::start(Options::default())
+        .await
+        .expect("a free port");
+    let (_file, path) = file(&format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"unix:{socket}\"\n\
+         admin.token_file = \"{token}\"\nupstream.base_url = \"{}\"\n",
+        flameup.base_url(),
+    ));
+    let mut program = Process::start(&["serve", "--config", &path], &[KEY]);
+    program.line_with("serving operators");
+    assert_eq!(run(&["status", "--config", &path], &[]).0, Some(0));
+    let named = ("FLAMEUP_GATEWAY_CONFIG", path.as_str());
+    assert_eq!(run(&["lookup", "user_1"], &[named]).0, Some(0));
+    let admin = format!("unix:{socket}");
+    let (status, lines) = run(&["status", "--admin", &admin], &[]);
+    assert_eq!((status, lines.len()), (Some(1), 1), "{lines:#?}");
+    assert!(
+        lines[0].contains("401") && lines[0].contains(&socket),
+        "{}",
+        lines[0]
+    );
+    let with_token = ["status", "--admin", &admin, "--admin-token-file", &token];
+    assert_eq!(run(&with_token, &[]).0, Some(0));
+}

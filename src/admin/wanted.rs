@@ -110,7 +110,7 @@ impl Someone {
         let workspace = workspace.map(decoded).transpose()?;
         let name = match (id, uuid) {
             (Some(id), None) => of_person("id", PersonRef::from_id(id))?,
-            (None, Some(text)) => of_uuid(text)?,
+            (None, Some(text)) => of_uuid(&decoded(text).unwrap_or_default())?,
             (Some(_), Some(_)) => return Err(Error::Both),
             (None, None) => return Err(Error::Nobody),
         };

@@ -49,7 +49,11 @@ impl Eq for ApiKey {}
 pub struct AdminToken(SecretString);
 
 impl AdminToken {
-    pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
+    /// Reads a token.
+    ///
+    /// # Errors
+    /// When there is none that could be one.
+    pub fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
         let token = read(source.clone(), environment)?;
         if token.expose_secret().len() < MIN_ADMIN_TOKEN_BYTES {
             return Err(Error::Short(source));
