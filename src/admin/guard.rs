@@ -76,10 +76,12 @@ fn single_host(headers: &HeaderMap) -> Result<Option<Authority>, Error> {
 }
 
 fn cannot_be_rebound(host: &Authority) -> bool {
-    if host.as_str().contains('@') {
+    let name = host.host();
+    // What is neither name nor port, as in `name@host` or `[::1].name`, is not one to ask for.
+    let port = host.as_str().strip_prefix(name);
+    if port.is_none_or(|port| !port.is_empty() && !port.starts_with(':')) {
         return false;
     }
-    let name = host.host();
     let bracketed = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
