@@ -97,3 +97,16 @@
 //! last piece of the answer to the client when the cache has dropped them. Flameup cannot act on
 //! half a JSON text, and the client cannot have the whole answer, before that. Given up: one piece
 //! of delay. Reopened by: nothing known.
+//!
+//! # Memory is overwritten when it is given back
+//! An erased person must not live on in freed buffers, so the program's allocator overwrites what
+//! it frees. The store's table keeps a removed key in its place until it is put in order, so an
+//! erasure has keys of nobody come and go until it is. A test searches a real process. Given up: a
+//! pass over each freed buffer, and growing buffers in place. Reopened by: a hit that it slows
+//! down noticeably.
+//!
+//! # The admin listener is asked by address
+//! A page can have its own name point at loopback (DNS rebinding) and then read whatever answers
+//! to that name. Requests for any name but `localhost` are refused, with a token or without: one
+//! rule is easier to trust. Given up: scraping metrics by a name. Reopened by: operators who cannot
+//! scrape by address.

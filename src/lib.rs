@@ -21,6 +21,8 @@
 //! pass piece by piece. A change is told to the cache before Flameup can act on it and again before
 //! its client has the whole answer, so that nobody reads afterwards what was before.
 //!
+//! A lookup of many ([`gateway::lookup`]) takes these steps for each person.
+//!
 //! [`gateway`] is this list as code. [`telemetry`] counts and logs, [`admin`] shows it to
 //! operators, [`serve`] puts the parts together, and [`design`] says why things are as they are.
 //!

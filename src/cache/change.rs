@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Cache;
 use super::changes::{self, Asked, HOLD_DOWN, Hold, Number, Publication};
 use super::claims::Claims;
-use super::entry::Entry;
+use super::entry::{Entry, Lifetime};
 use super::key::{CacheKey, Keys, workspace_of};
 use super::people::Found;
 use crate::person::body::{self, Identity};
@@ -95,6 +95,30 @@ impl<F: Clone> Cache<F> {
             .iter()
             .filter(|found| self.expire_one(found, now))
             .count()
+    }
+
+    /// As [`erase`](Self::erase), and sees that not even the names are left in the stores. Says
+    /// whether that was achieved. Takes a moment where much is stored.
+    pub fn erase_for_good(
+        &self,
+        workspace: &Workspace,
+        name: &Name,
+        bar: Duration,
+        now: Instant,
+    ) -> (Removed, bool) {
+        let nothing = Response {
+            status: StatusCode::NOT_FOUND,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            requested_at: now,
+        };
+        let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
+        let ((removed, of_absences), of_people) =
+            self.people.store().remove_for_good(&nobody, || {
+                let absences = &self.absences;
+                absences.remove_for_good(&nobody, || self.erase(workspace, name, bar, now))
+            });
+        (removed, of_people && of_absences)
     }
 
     /// Lets go of everything that is known of a person, by all names that the memory knows, and

@@ -3,16 +3,25 @@
 //! The store's own time to live is housekeeping: it lets go of what nobody may be served any more,
 //! on the machine's clock. Whether an entry may be served is judged by [`super::freshness`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 
 use super::alias::Aliases;
 use super::entry::Entry;
 use super::key::workspace_of;
+
+/// Keys that come and go at a time, to have the store let go of others, and how often at most.
+/// Two hundred thousand in all are a fraction of a second, and enough for a million entries.
+const COMING_AND_GOING: u32 = 1024;
+const MOST_ROUNDS: u32 = 200;
+
+/// No workspace has this number, and no key goes on like this.
+const PLACEHOLDER: [u8; 5] = [0xff, 0xff, 0xff, 0xff, b'-'];
 
 /// Entries by key, within a bound of bytes, and the names that they claim.
 #[derive(Debug)]
@@ -20,6 +29,15 @@ pub struct Store {
     entries: Cache<Arc<[u8]>, Arc<Entry>, ahash::RandomState>,
     aliases: Arc<Aliases>,
     evictions: Arc<Evictions>,
+    leaving: Arc<Leaving>,
+}
+
+/// Keys that are being removed for good.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// How many want to know; mostly nobody.
+    watchers: AtomicUsize,
+    keys: Mutex<Vec<Weak<[u8]>>>,
 }
 
 /// How often entries went, by cause, other than by our own hand.
@@ -38,12 +56,15 @@ impl Store {
         let counters = Arc::clone(&evictions);
         let aliases = Arc::new(Aliases::default());
         let pointers = Arc::clone(&aliases);
+        let leaving = Arc::new(Leaving::default());
+        let removed = Arc::clone(&leaving);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|key: &Arc<[u8]>, entry: &Arc<Entry>| entry.weight(key))
             .time_to_live(retention)
             .eviction_listener(move |key: Arc<Arc<[u8]>>, entry, cause| {
                 pointers.remove(&key, &entry);
+                removed.note(&key);
                 counters.count(cause);
             })
             .build_with_hasher(ahash::RandomState::new());
@@ -51,7 +72,44 @@ impl Store {
             entries,
             aliases,
             evictions,
+            leaving,
         }
+    }
+
+    /// Does `removal`, and sees that nothing is kept of the keys that it removes. Says whether that
+    /// was achieved.
+    ///
+    /// moka keeps a removed key in its place in the table until that part of the table is put in
+    /// order, which an idle store may never do. It does so when enough keys have come and gone, so
+    /// others, of nobody, are made to.
+    pub fn remove_for_good<R>(
+        &self,
+        placeholder: &Arc<Entry>,
+        removal: impl FnOnce() -> R,
+    ) -> (R, bool) {
+        self.leaving.watchers.fetch_add(1, Ordering::SeqCst);
+        let result = removal();
+        self.maintain();
+        self.leaving.watchers.fetch_sub(1, Ordering::SeqCst);
+        let left = std::mem::take(&mut *self.leaving.keys.lock());
+        let are_gone = || left.iter().all(|key| key.strong_count() == 0);
+        let mut rounds = 0;
+        while !are_gone() && rounds < MOST_ROUNDS {
+            self.come_and_go(rounds, placeholder);
+            rounds += 1;
+        }
+        (result, are_gone())
+    }
+
+    fn come_and_go(&self, round: u32, placeholder: &Arc<Entry>) {
+        let first = round * COMING_AND_GOING;
+        let keys = (first..first + COMING_AND_GOING)
+            .map(|number| [&PLACEHOLDER[..], &number.to_be_bytes()].concat());
+        for key in keys {
+            self.insert(&key, Arc::clone(placeholder));
+            self.remove(&key);
+        }
+        self.maintain();
     }
 
     /// The entry under `key`, given as its bytes, whatever its age.
@@ -109,6 +167,14 @@ impl Store {
     }
 }
 
+impl Leaving {
+    fn note(&self, key: &Arc<[u8]>) {
+        if self.watchers.load(Ordering::SeqCst) > 0 && !key.starts_with(&PLACEHOLDER) {
+            self.keys.lock().push(Arc::downgrade(key));
+        }
+    }
+}
+
 impl Evictions {
     fn count(&self, cause: RemovalCause) {
         match cause {
@@ -146,10 +212,15 @@ impl Store {
 mod tests {
     use std::time::Instant;
 
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
     use super::*;
+    use crate::cache::entry::Lifetime;
     use crate::cache::fixture::{ADA, BOB, Person, id, keys, shared, uuid, workspace};
     use crate::config::EmailCase;
     use crate::person::change::Name;
+    use crate::upstream::Response;
     use crate::workspace::Workspace;
 
     const ROOM: u64 = 1 << 20;
@@ -284,5 +355,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_key_that_is_removed_for_good_is_in_memory_no_longer() {
+        let store = Store::new(1 << 28, Duration::from_mins(10));
+        let response = Response {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            requested_at: Instant::now(),
+        };
+        let entry = Arc::new(Entry::new(&response, Lifetime::NONE));
+        for others in 0u32..20_000 {
+            let key = [b"0000i", &others.to_be_bytes()[..]].concat();
+            store.insert(&key, Arc::clone(&entry));
+        }
+        store.insert(b"0000iada", Arc::clone(&entry));
+        let stored = store.entries.iter().find(|(key, _)| key.ends_with(b"ada"));
+        let key = stored
+            .map(|(key, _)| Arc::downgrade(&*key))
+            .expect("it is stored");
+        let (removed, gone) = store.remove_for_good(&entry, || store.remove(b"0000iada"));
+        assert!(removed.is_some() && gone);
+        assert_eq!(key.strong_count(), 0);
+        store.maintain();
+        assert_eq!(store.len(), 20_000);
     }
 }

@@ -176,7 +176,7 @@ impl Gateway {
         let keys = workspace.keys_of(name);
         let person = self.person(workspace, name);
         let names = self.cache.view(&keys, now).hashes;
-        let removed = self.cache.erase(workspace, name, hold, now);
+        let (removed, is_gone) = self.cache.erase_for_good(workspace, name, hold, now);
         let decisions = self.decisions.forget(&names);
         // What connections to Flameup have read may still lie in their buffers.
         self.upstream.close_idle();
@@ -200,7 +200,7 @@ impl Gateway {
             held_until: written(wall + hold),
             tiers: [Tier {
                 tier: "memory",
-                confirmed: self.cache.view(&keys, now).is_empty(),
+                confirmed: is_gone && self.cache.view(&keys, now).is_empty(),
             }],
         }
     }
