@@ -66,7 +66,7 @@ fn nor_does_any_where_names_are_kept_apart_and_case_counts() {
 
 fn check(world: World) {
     let seed = seed();
-    println!("MODEL_SEED={seed}");
+    eprintln!("MODEL_SEED={seed}");
     let histories = OPERATIONS / 2 / LEAST_OPERATIONS;
     let config = Config {
         cases: u32::try_from(histories).expect("a few hundred"),
@@ -86,7 +86,7 @@ fn check(world: World) {
     if let Err(error) = run {
         panic!("MODEL_SEED={seed}: {error}");
     }
-    println!("{} operations", operations.get());
+    eprintln!("{} operations", operations.get());
     assert!(
         operations.get() >= OPERATIONS / 2,
         "histories are too short"

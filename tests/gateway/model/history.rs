@@ -162,11 +162,11 @@ impl History {
         names.extend(self.uuids.iter().cloned());
         names.push(NOBODY.to_owned());
         let flameup = &self.harness.flameup;
-        let named = names.into_iter().map(|name| {
+        let hold = |name: String| {
             let hold = flameup.hold(Matcher::id(&name));
             (Some(name), hold)
-        });
-        let mut holds: Vec<_> = named.collect();
+        };
+        let mut holds: Vec<_> = names.into_iter().map(hold).collect();
         holds.push((None, flameup.hold(Matcher::method(Method::POST))));
         holds
     }
@@ -285,8 +285,10 @@ impl History {
                 Who::Email(email, upper) => Name::Id(email_of(email, upper)),
                 Who::Uuid(which) => Name::Uuid(self.uuid(which)),
             }),
-            Operation::Create(..) | Operation::Upsert(..) | Operation::Batch(_) => None,
-            Operation::List => None,
+            Operation::Create(..)
+            | Operation::Upsert(..)
+            | Operation::Batch(_)
+            | Operation::List => None,
         }
     }
 
