@@ -23,10 +23,10 @@ use steps::{Step, steps};
 
 /// Operations of both tests together, at least; the sentence that promises a model test names it.
 const OPERATIONS: usize = 100_000;
-/// Steps of one history. Long enough for a name to pass through several hands, short enough to
+/// Steps of one history, on average. Long enough for a name to pass through several hands, short enough to
 /// read when it fails.
 const LENGTH: usize = 60;
-/// Operations that a history of so many steps holds at least, as `steps` weighs them.
+/// Operations that such a history holds on average at least, as `steps` weighs them.
 const LEAST_OPERATIONS: usize = 80;
 
 /// How the gateway and the sandbox are set up.
@@ -78,8 +78,8 @@ fn check(world: World) {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let operations = std::cell::Cell::new(0);
-    let run = TestRunner::new_with_rng(config, random).run(&histories_of(LENGTH), |steps| {
-        let ran = run(world, &steps).map_err(TestCaseError::fail)?;
+    let run = TestRunner::new_with_rng(config, random).run(&scripts(), |script| {
+        let ran = run(world, &script.0).map_err(TestCaseError::fail)?;
         operations.set(operations.get() + ran);
         Ok(())
     });
@@ -93,8 +93,21 @@ fn check(world: World) {
     );
 }
 
-fn histories_of(length: usize) -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(steps(), length)
+/// A history, shown with a line for each step.
+#[derive(Clone)]
+struct Script(Vec<Step>);
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for step in &self.0 {
+            write!(f, "\n    {step:?}")?;
+        }
+        Ok(())
+    }
+}
+
+fn scripts() -> impl Strategy<Value = Script> {
+    prop::collection::vec(steps(), 1..2 * LENGTH).prop_map(Script)
 }
 
 /// Plays one history on a runtime of its own.

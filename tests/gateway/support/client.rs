@@ -81,15 +81,36 @@ impl Client {
         let request = request
             .body(Full::new(body.into()))
             .expect("a request that http can build");
+        self.exchange(request).await.expect("a whole answer")
+    }
+
+    /// The same, where the answer may break off.
+    pub(crate) async fn try_send_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Response, hyper::Error> {
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", self.address.to_string())
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()))
+            .expect("a request that http can build");
+        self.exchange(request).await
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response, hyper::Error> {
         let exchange = async {
-            let response = self.sender.send_request(request).await.expect("an answer");
+            let response = self.sender.send_request(request).await?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.expect("a whole body").to_bytes();
-            Response {
+            let body = body.collect().await?.to_bytes();
+            Ok(Response {
                 status: head.status,
                 headers: head.headers,
                 body,
-            }
+            })
         };
         timeout(PATIENCE, exchange)
             .await
