@@ -31,6 +31,8 @@ pub mod entry;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod freshness;
+#[cfg(test)]
+mod interleavings;
 pub mod key;
 pub mod people;
 pub mod status;

@@ -174,6 +174,18 @@ impl<F: Clone> Cache<F> {
         hold: Hold,
         now: Instant,
     ) -> Removed {
+        self.change_in_steps(workspace, touched, hold, now, || {})
+    }
+
+    /// Does what a change does; `between` any two of its critical sections others may do theirs.
+    pub(super) fn change_in_steps(
+        &self,
+        workspace: &Workspace,
+        touched: &Touched,
+        hold: Hold,
+        now: Instant,
+        mut between: impl FnMut(),
+    ) -> Removed {
         let Touched::People(names) = touched else {
             return self.change_everybody(workspace, hold);
         };
@@ -185,12 +197,15 @@ impl<F: Clone> Cache<F> {
             .collect();
         let found = self.all_called(&keys);
         let names = self.names_of(&keys, &found);
+        between();
         // First the note: what is stored after it was asked for later.
         self.changes.note(&names, hold, now);
         if !found.is_empty() {
             self.changes.were_stored(&names);
         }
+        between();
         let removed = self.remove(&keys, &found);
+        between();
         // What was stored between looking and noting is found now, and is the last.
         removed + self.remove(&keys, &self.all_called(&keys))
     }

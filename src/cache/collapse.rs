@@ -312,6 +312,19 @@ impl<T: Clone> Follower<T> {
         }
     }
 
+    /// What there is to hear by now.
+    #[cfg(test)]
+    pub(super) fn heard(&self) -> Option<Result<T, Error>> {
+        match &*self.progress.borrow() {
+            Progress::Landed(outcome) => Some(Ok(outcome.clone())),
+            Progress::Cancelled => Some(Err(Error::Abandoned)),
+            Progress::Waiting | Progress::Sent => {
+                let abandoned = self.progress.has_changed().is_err();
+                abandoned.then_some(Err(Error::Abandoned))
+            }
+        }
+    }
+
     /// Whether the fetch still waits for its turn.
     pub fn is_waiting(&self) -> bool {
         matches!(*self.progress.borrow(), Progress::Waiting)

@@ -144,7 +144,7 @@ pub(super) enum Seen {
 /// A cache and a workspace.
 pub(super) struct World {
     pub(super) cache: Cache<&'static str>,
-    pub(super) workspace: Workspace,
+    pub(super) workspace: Arc<Workspace>,
     /// When the test begins.
     pub(super) start: Instant,
 }
@@ -163,6 +163,11 @@ impl World {
     }
 
     pub(super) fn with(aliases: bool, email_case: EmailCase) -> Self {
+        Self::of(Arc::new(workspace(0, email_case)), aliases)
+    }
+
+    /// Of a workspace that is there already.
+    pub(super) fn of(workspace: Arc<Workspace>, aliases: bool) -> Self {
         let settings = Settings {
             max_bytes: 1 << 24,
             harvest: true,
@@ -172,11 +177,11 @@ impl World {
             ttl_jitter: 0.0,
             windows: StaleWindows::NONE,
             negative_ttl: NEGATIVE_TTL,
-            stall_after: Duration::from_secs(2),
+            stall_after: Duration::from_hours(1),
         };
         Self {
             cache: Cache::new(settings, 128),
-            workspace: workspace(0, email_case),
+            workspace,
             start: Instant::now(),
         }
     }

@@ -149,7 +149,7 @@ fn what_was_found_to_be_stored_is_outdated_once_it_is_removed() {
 #[test]
 fn the_same_names_in_workspaces_whose_numbers_look_alike_never_meet() {
     let [upper, lower] = [65, 97].map(|number| World {
-        workspace: workspace(number, EmailCase::Insensitive),
+        workspace: Arc::new(workspace(number, EmailCase::Insensitive)),
         ..World::new()
     });
     upper.fetch(&id("u1"), Some(ADA.body()), upper.start);
