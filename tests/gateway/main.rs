@@ -3,6 +3,7 @@
 mod support;
 
 mod admin;
+mod aliases;
 mod auth;
 mod breaker;
 mod budget_metrics;
