@@ -124,7 +124,7 @@ impl fmt::Display for Demo {
         )?;
         writeln!(
             f,
-            "  curl -i {gateway}/api/v1/people/{email}   # the same person by e-mail"
+            "  curl -i {gateway}/api/v1/people/{email}   # the same person by e-mail: a hit"
         )?;
         writeln!(
             f,

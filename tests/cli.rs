@@ -244,12 +244,7 @@ fn the_demo_prints_lines_that_work() {
             status.expect("Cache-Status").contains("; hit"),
         ));
     }
-    let expected = [
-        ("200", false),
-        ("200", true),
-        ("404", false),
-        ("200", false),
-    ];
+    let expected = [("200", false), ("200", true), ("404", false), ("200", true)];
     assert_eq!(seen, expected.map(|(status, hit)| (status.to_owned(), hit)));
     program.signal("INT");
     assert_eq!(program.end().0.code(), Some(0));
