@@ -108,6 +108,8 @@ struct Gateway {
 impl Gateway {
     fn new(aliases: bool) -> Self {
         let settings = Settings {
+            harvest: true,
+            events_invalidate: false,
             max_bytes: 256 << 20,
             aliases,
             ttl: Duration::from_mins(1),

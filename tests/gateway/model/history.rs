@@ -32,7 +32,6 @@ pub(super) struct History {
     uuids: Vec<String>,
     /// Failures that are still to come, at most.
     failing: bool,
-    operations: usize,
     /// Requests sent to the data plane.
     sent: Rc<RefCell<u64>>,
     versions: u64,
@@ -63,6 +62,7 @@ impl History {
         ));
         let setup = setup.sandbox(|mut options| {
             options.email_case_sensitive = case_counts;
+            options.people = 0;
             options
         });
         let mut history = Self {
@@ -73,7 +73,6 @@ impl History {
             now_ms: 0,
             uuids: Vec::new(),
             failing: false,
-            operations: 0,
             sent: Rc::default(),
             versions: 0,
         };
@@ -122,13 +121,15 @@ impl History {
         let erases = |action: &Action| matches!(action, Action::Start(Operation::Erase(_)));
         let excused = self.failing || actions.iter().any(erases);
         let mut pending: Vec<Pending> = Vec::new();
+        let mut writes = 0;
         for action in actions {
             match action {
                 Action::Start(operation) => {
                     let started = self.send(*operation, excused);
+                    writes += usize::from(started.operation.writes());
                     pending.push(started);
                     self.settle(holds.is_empty(), &mut pending).await?;
-                    one_fetch_at_a_time(&holds, &pending)?;
+                    one_fetch_at_a_time(&holds, writes)?;
                 }
                 Action::Release(which) => {
                     let waiting: Vec<_> = holds
@@ -241,7 +242,6 @@ impl History {
     }
 
     fn send(&mut self, operation: Operation, excused: bool) -> Pending {
-        self.operations += 1;
         self.versions += 1;
         let name = self.name_of(operation);
         let request = self.request(operation, name.as_ref());
@@ -405,8 +405,8 @@ impl History {
         }
     }
 
-    /// Ends the history: every request was counted, once. Says how many operations there were.
-    pub(super) async fn end(self) -> Result<usize, String> {
+    /// Ends the history: every request was counted, once.
+    pub(super) async fn end(self) -> Result<(), String> {
         let metrics = metrics(&self.harness).await;
         let (counted, sent) = (metrics.sum("requests_total", &[]), *self.sent.borrow());
         #[expect(clippy::cast_precision_loss, reason = "there are a few hundred")]
@@ -416,7 +416,7 @@ impl History {
                 self.world
             ));
         }
-        Ok(self.operations)
+        Ok(())
     }
 }
 
@@ -440,21 +440,15 @@ fn named(name: Option<&Name>, more: &[(&str, serde_json::Value)]) -> String {
     body.to_string()
 }
 
-/// Of the requests that are held for one name, at most one is a read.
-fn one_fetch_at_a_time(
-    holds: &[(Option<String>, Hold)],
-    pending: &[Pending],
-) -> Result<(), String> {
+/// Of the requests that are held for one name, at most one is a read; one more for each change
+/// that is under way or was, for what it interrupts is asked for again.
+fn one_fetch_at_a_time(holds: &[(Option<String>, Hold)], writes: usize) -> Result<(), String> {
     for (name, hold) in holds {
-        let Some(name) = name else { continue };
-        let is_of_it = |one: &&Pending| {
-            let of = one.name.as_ref();
-            !matches!(one.operation, Operation::Read(_))
-                && of.is_some_and(|of| matches!(of, Name::Id(id) | Name::Uuid(id) if id == name))
-        };
-        let changes = pending.iter().filter(is_of_it).count();
-        if hold.waiting() > changes + 1 {
-            return Err(format!("{} requests wait for {name}", hold.waiting()));
+        if name.is_some() && hold.waiting() > 1 + writes {
+            let waiting = hold.waiting();
+            return Err(format!(
+                "{waiting} requests wait for {name:?} after {writes} writes"
+            ));
         }
     }
     Ok(())

@@ -35,6 +35,13 @@ pub(super) enum Operation {
     Erase(Who),
 }
 
+impl Operation {
+    /// Whether whoever is in memory may be dropped for it.
+    pub(super) fn writes(self) -> bool {
+        !matches!(self, Self::Read(_) | Self::List | Self::Expire(_))
+    }
+}
+
 /// One step of a history.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -48,6 +55,16 @@ pub(super) enum Step {
     Fail(Failure, u8),
     /// Milliseconds pass.
     Wait(u32),
+}
+
+impl Step {
+    /// How many steps it counts for: overlapping ones are as many as they are.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Together(actions) => actions.len(),
+            Self::Alone(_) | Self::Edit(_) | Self::Fail(..) | Self::Wait(_) => 1,
+        }
+    }
 }
 
 /// What happens while requests overlap.
