@@ -145,7 +145,7 @@ impl Change {
             let read = |body| asked.saw(body, workspace, named.as_deref());
             written = body.map(read).unwrap_or_default();
         }
-        self.end(&touched, written);
+        self.end(&touched, written, taken);
     }
 
     /// Ends the change with an answer of Flameup's that nobody can read: it may have been made.
@@ -171,10 +171,17 @@ impl Change {
         }
     }
 
-    fn end(&mut self, touched: &Touched, written: Vec<Passing>) {
+    fn end(&mut self, touched: &Touched, written: Vec<Passing>, taken: Taken) {
         self.ended = true;
         let shared = &self.shared;
         shared.known.lock().ended = true;
+        let metrics = shared.gateway.telemetry.metrics();
+        metrics.invalidated(match (touched, taken) {
+            (Touched::Everyone, _) => "everyone",
+            (_, Taken::Done) => "write",
+            (_, Taken::Refused) => "refused",
+            (_, Taken::Unclear) => "unclear",
+        });
         let (cache, now) = (&shared.gateway.cache, shared.gateway.clock.now());
         cache.end_change(&shared.workspace, touched, written, now);
     }
@@ -184,7 +191,7 @@ impl Drop for Change {
     fn drop(&mut self) {
         if !self.ended {
             let touched = self.touched(Taken::Unclear);
-            self.end(&touched, Vec::new());
+            self.end(&touched, Vec::new(), Taken::Unclear);
         }
     }
 }

@@ -5,6 +5,7 @@ use flameup_gateway::sandbox::{Fault, FaultKind, Matcher};
 use http::{HeaderMap, Method};
 use serde_json::json;
 
+use crate::support::metrics::metrics;
 use crate::support::passing::open;
 use crate::support::{H2, Harness, Response, Setup, Wire, headers, long_path, status};
 
@@ -41,6 +42,10 @@ async fn a_read_after_an_update_sees_the_new_person_by_the_same_name() {
         let answer = change(&harness, "PUT", &target, &body).await;
         answer.assert_flameups(200, &harness.body("user_1"));
         assert_eq!(answer.cache_status(), "fwd=method; fwd-status=200");
+        let writes = metrics(&harness)
+            .await
+            .sum("invalidations_total", &[("cause", "write")]);
+        assert!(writes >= 1.0);
         let read = harness.get(&target).await;
         read.assert_flameups(200, &harness.body("user_1"));
         assert_eq!(read.json()["first_name"], name);
