@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn debug_shows_no_personal_data() {
         let touched = Touched::People(vec![id("ada@example.com"), uuid()]);
-        assert_eq!(format!("{touched:?}"), "People([Name(id), Name(uuid)])");
+        assert_eq!(format!("{touched:?}"), "People([Name(email), Name(uuid)])");
     }
 
     proptest! {

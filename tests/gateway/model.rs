@@ -6,7 +6,8 @@
 //! or what was before a change, is an answer that stands nowhere in the list.
 //!
 //! Reads and changes overlap: their requests are held at Flameup, each in the state that it found
-//! there, and let go in any order. The seed is printed; `MODEL_SEED` runs one again.
+//! there, and let go in any order. The seed is printed; `MODEL_SEED` runs one again, `MODEL_STEPS` fewer
+//! or more of it.
 
 use std::collections::HashMap;
 
@@ -65,9 +66,10 @@ fn nor_does_any_where_names_are_kept_apart_and_case_counts() {
 }
 
 fn check(world: World) {
-    let seed = seed();
+    let seed = number("MODEL_SEED").unwrap_or(20_261_123);
     eprintln!("MODEL_SEED={seed}");
-    let histories = STEPS / 2 / LEAST_COUNT;
+    let steps = number("MODEL_STEPS").unwrap_or(STEPS);
+    let histories = steps / 2 / LEAST_COUNT;
     let config = Config {
         cases: u32::try_from(histories).expect("a few hundred"),
         failure_persistence: None,
@@ -88,7 +90,7 @@ fn check(world: World) {
         panic!("MODEL_SEED={seed}: {error}");
     }
     eprintln!("{} steps", ran.get());
-    assert!(ran.get() >= STEPS / 2, "histories are too short");
+    assert!(ran.get() >= steps / 2, "histories are too short");
 }
 
 /// A history, shown with a line for each step.
@@ -124,9 +126,7 @@ fn run(world: World, steps: &[Step]) -> Result<(), String> {
     })
 }
 
-fn seed() -> u64 {
-    let given = std::env::var("MODEL_SEED").ok();
-    given.map_or(20_261_123, |seed| {
-        seed.parse().expect("MODEL_SEED is a number")
-    })
+fn number(variable: &str) -> Option<usize> {
+    let given = std::env::var(variable).ok()?;
+    Some(given.parse().expect("a number"))
 }

@@ -317,7 +317,7 @@ mod erasing {
         let mut of_sent = sent.obligation.expect("the first to join fetches");
         assert!(of_sent.launch(world.start));
         let removed = erase(&world, &id("u1"), 1);
-        assert_eq!(removed.fetches, 2);
+        assert_eq!((removed.fetches, removed.places), (1, 1));
         for mut follower in [waiting.follower, sent.follower] {
             let heard = follower.wait(Duration::from_secs(1)).await;
             assert_eq!(heard.err(), Some(crate::cache::collapse::Error::Abandoned));

@@ -85,13 +85,7 @@ impl History {
             Step::Alone(operation) => self.together(&[Action::Start(*operation)], false).await,
             Step::Together(actions) => self.together(actions, true).await,
             Step::Edit(id) => {
-                let id = format!("m{id}");
-                if self.harness.flameup.people().uuid(&id).is_some() {
-                    self.versions += 1;
-                    let text = format!("edited {}", self.versions);
-                    self.harness.flameup.people().set(&id, "first_name", text);
-                    self.note();
-                }
+                self.edit(*id);
                 Ok(())
             }
             Step::Fail(failure, times) => {
@@ -114,6 +108,16 @@ impl History {
         }
     }
 
+    fn edit(&mut self, id: u8) {
+        let id = format!("m{id}");
+        if self.harness.flameup.people().uuid(&id).is_some() {
+            self.versions += 1;
+            let text = format!("edited {}", self.versions);
+            self.harness.flameup.people().set(&id, "first_name", text);
+            self.note();
+        }
+    }
+
     /// Sends requests, lets them go when told to and the rest at the end, and judges each answer.
     async fn together(&mut self, actions: &[Action], holds: bool) -> Result<(), String> {
         let holds = if holds { self.hold() } else { Vec::new() };
@@ -131,6 +135,7 @@ impl History {
                     self.settle(holds.is_empty(), &mut pending).await?;
                     one_fetch_at_a_time(&holds, writes)?;
                 }
+                Action::Edit(id) => self.edit(*id),
                 Action::Release(which) => {
                     let waiting: Vec<_> = holds
                         .iter()

@@ -74,6 +74,8 @@ pub(super) enum Action {
     Start(Operation),
     /// One that is held, of those for this name or another, is let go.
     Release(u8),
+    /// Somebody edits a person in Flameup's own dashboard.
+    Edit(u8),
 }
 
 /// How Flameup fails.
@@ -119,8 +121,9 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        3 => operation().prop_map(Action::Start),
-        2 => any::<u8>().prop_map(Action::Release),
+        6 => operation().prop_map(Action::Start),
+        4 => any::<u8>().prop_map(Action::Release),
+        1 => (0..IDS).prop_map(Action::Edit),
     ]
 }
 
