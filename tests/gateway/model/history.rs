@@ -9,14 +9,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::oracle::{Begun, Oracle};
-use super::steps::{Action, Failure, Operation, Step, Who};
+use super::steps::{Action, EMAILS, Failure, IDS, Operation, Step, Who};
 use super::{Answers, Name, World};
 use crate::support::metrics::metrics;
 use crate::support::{Client, Harness, Response, Setup, long_path, status};
 
 const WORKSPACE: &str = "ws_demo0001";
-const IDS: u8 = 5;
-const EMAILS: u8 = 4;
 /// A UUID that nobody has.
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
