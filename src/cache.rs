@@ -40,7 +40,7 @@ pub mod storable;
 pub mod store;
 pub mod view;
 
-use changes::{Asked, Changes, Number, Publication, Started};
+use changes::{Asked, Changes, Number, Publication, Started, UnderWay};
 use collapse::{Collapse, Joined, Obligation, TooManyWaiters};
 use control::RequestDirectives;
 use entry::{Entry, Lifetime};
@@ -273,6 +273,11 @@ impl<F: Clone> Cache<F> {
     /// The number of the last change. What landed after this is judged against it.
     pub fn last_change(&self) -> Number {
         self.changes.last()
+    }
+
+    /// Says that a change is about to be sent.
+    pub fn change_begins(&self) -> UnderWay {
+        self.changes.change_begins()
     }
 
     /// Says that a fetch is about to be sent.

@@ -129,6 +129,9 @@ pub enum Error {
     /// Somebody said no.
     #[error("nothing was erased")]
     Declined,
+    /// The receipt says so.
+    #[error("not every tier has confirmed that nothing is left; erase once more")]
+    Unconfirmed,
     /// The gateway cannot be asked.
     #[error("asking the gateway at {address}")]
     Client {
@@ -166,7 +169,11 @@ impl Error {
             | Self::Token(_)
             | Self::NotConfirmed => true,
             Self::Refused { status, .. } => *status == 400,
-            Self::Declined | Self::Client { .. } | Self::LookedUp(_) | Self::Output(_) => false,
+            Self::Declined
+            | Self::Unconfirmed
+            | Self::Client { .. }
+            | Self::LookedUp(_)
+            | Self::Output(_) => false,
         }
     }
 }
@@ -229,8 +236,18 @@ impl Erase {
         let mut fields = self.whom.fields();
         fields.extend(self.hold.map(|hold| ("hold".to_owned(), hold.into())));
         let body = self.gateway.body(fields);
-        let answer = self.gateway.ask(environment, "/v1/erase", Some(body));
-        self.gateway.show(&answer.await?, out)
+        let answer = self
+            .gateway
+            .ask(environment, "/v1/erase", Some(body))
+            .await?;
+        self.gateway.show(&answer, out)?;
+        let tiers = answer.value["tiers"].as_array();
+        let confirmed = |tier: &Value| tier["confirmed"] == true;
+        if tiers.is_some_and(|tiers| tiers.iter().all(confirmed)) {
+            Ok(())
+        } else {
+            Err(Error::Unconfirmed)
+        }
     }
 }
 

@@ -23,8 +23,8 @@ use smallvec::SmallVec;
 use super::entry::Entry;
 use super::key::folded;
 
-/// Pointers of one name. Two people who claim it have two; more than this many are not kept apart
-/// from "many", since none of them may answer.
+/// Pointers of one name; one is the rule. A name that many people share has as many, and each of
+/// their changes costs as much time.
 type Pointers = SmallVec<[Pointer; 1]>;
 
 /// Where an entry is stored that claims a name.

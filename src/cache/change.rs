@@ -74,6 +74,9 @@ impl<F: Clone> Cache<F> {
         // Who changes one person is about to look at them. Of many, only those are kept that
         // somebody has asked for.
         let one = written.len() == 1;
+        if !one && !self.settings.harvest {
+            return;
+        }
         for person in written {
             self.keep_written(workspace, &person, one, now);
         }
@@ -85,8 +88,9 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Marks whoever is `touched` as past their lifetime, so that they are asked for again; they
-    /// may still be served stale. Says how many.
+    /// may still be served stale. Absences, which are never served stale, go. Says how many people.
     pub fn expire(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> usize {
+        self.remove_absences_of(workspace, touched);
         let found = match touched {
             Touched::People(names) => self.called(workspace, names),
             Touched::Everyone => self.everybody(workspace),
@@ -146,6 +150,8 @@ impl<F: Clone> Cache<F> {
                     touched.push(name);
                 }
             }
+            // What the fetches of their other names collapse on.
+            touched.extend(found.iter().map(|found| CacheKey::from_bytes(&found.key)));
             let names = self.names_of(&touched, &found);
             self.changes.note(&names, Hold::Everything(now + bar), now);
             removed += self.remove(&touched, &found);
@@ -320,6 +326,21 @@ impl<F: Clone> Cache<F> {
         all.map(removed).sum::<usize>() + removed(key) + removed(&folded)
     }
 
+    fn remove_absences_of(&self, workspace: &Workspace, touched: &Touched) {
+        match touched {
+            Touched::People(names) => {
+                for name in names {
+                    self.remove_absences(workspace.key_of_name(name).as_bytes());
+                }
+            }
+            Touched::Everyone => {
+                for key in self.absences.keys_of(workspace.number()) {
+                    self.absences.remove(&key);
+                }
+            }
+        }
+    }
+
     /// Ends the fetches for whoever is called so. Nobody waits for them any longer.
     fn cancel(&self, names: &[CacheKey]) -> (usize, usize) {
         self.flights
@@ -362,7 +383,7 @@ impl<F: Clone> Cache<F> {
             number,
             updated_at,
         };
-        self.changes.keep_written(written, now);
+        self.changes.keep_written(written);
     }
 
     /// Stores what a write was answered with, unless something has happened since.

@@ -53,6 +53,10 @@ struct Recent {
     fetches: BTreeSet<u64>,
     /// How many have begun.
     begun: u64,
+    /// Changes under way through the gateway.
+    changes_under_way: u32,
+    /// How many have begun.
+    changes_begun: u64,
     /// By workspace: what was held off from everybody in it.
     everybody: HashMap<u32, Record, ahash::RandomState>,
 }
@@ -109,7 +113,43 @@ pub enum Hold {
     Everything(Instant),
 }
 
+/// A change that is under way through the gateway.
+#[derive(Debug)]
+pub struct UnderWay {
+    changes: Arc<Changes>,
+    /// How many had begun with this one.
+    begun: u64,
+    began_alone: bool,
+}
+
+impl UnderWay {
+    /// Whether no other change was under way at any time since this one began. Of two that overlap
+    /// nobody knows which Flameup made last, so what either is answered with may be outdated.
+    pub fn was_alone(&self) -> bool {
+        self.began_alone && self.changes.recent.lock().changes_begun == self.begun
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.changes.recent.lock().changes_under_way -= 1;
+    }
+}
+
 impl Changes {
+    /// Says that a change is about to be sent.
+    pub fn change_begins(self: &Arc<Self>) -> UnderWay {
+        let mut recent = self.recent.lock();
+        let began_alone = recent.changes_under_way == 0;
+        recent.changes_under_way += 1;
+        recent.changes_begun += 1;
+        UnderWay {
+            changes: Arc::clone(self),
+            begun: recent.changes_begun,
+            began_alone,
+        }
+    }
+
     /// No changes yet, in this many workspaces.
     pub fn new(workspaces: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -146,8 +186,10 @@ impl Changes {
             recent
                 .names
                 .retain(|_, record| record.barred_until.is_some());
-            for everybody in &self.everybody {
+            for (workspace, everybody) in (0..).zip(&self.everybody) {
                 everybody.store(number, Ordering::Release);
+                let record = recent.everybody.entry(workspace).or_default();
+                record.changed(number, Hold::Reads(now + HOLD_DOWN));
             }
         }
         for name in names {
@@ -196,10 +238,18 @@ impl Changes {
 
     /// Keeps what a write was answered with until reads are held off no longer; not at all if the
     /// person was erased.
-    pub fn keep_written(&self, written: Written, now: Instant) {
+    pub fn keep_written(&self, written: Written) {
         let written = Arc::new(written);
         let mut recent = self.recent.lock();
-        if written.names.iter().any(|name| recent.bars(*name, now)) {
+        // Also where the bar is over by now: the write was sent before the person was erased, or its
+        // name would have been forgotten.
+        let barred = |name| {
+            recent
+                .names
+                .get(name)
+                .is_some_and(|record| record.barred_until.is_some())
+        };
+        if written.names.iter().any(barred) {
             return;
         }
         for name in &written.names {

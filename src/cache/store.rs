@@ -64,7 +64,9 @@ impl Store {
             .time_to_live(retention)
             .eviction_listener(move |key: Arc<Arc<[u8]>>, entry, cause| {
                 pointers.remove(&key, &entry);
-                removed.note(&key);
+                if cause == RemovalCause::Explicit {
+                    removed.note(&key);
+                }
                 counters.count(cause);
             })
             .build_with_hasher(ahash::RandomState::new());

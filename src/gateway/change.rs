@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::Gateway;
 use crate::cache::change::Passing;
-use crate::cache::changes::Number;
+use crate::cache::changes::{Number, UnderWay};
 use crate::person::body::Identity;
 use crate::person::change::{Kind, Touched, whole_people};
 use crate::route::{Effect, Forward};
@@ -32,6 +32,7 @@ pub(super) const MOST_KEPT_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Change {
     effect: Effect,
+    under_way: UnderWay,
     shared: Arc<Shared>,
     ended: bool,
 }
@@ -97,9 +98,11 @@ impl Change {
                 ended: false,
             }),
         };
+        let under_way = gateway.cache.change_begins();
         shared.begin(&shared.known.lock().path);
         Some(Self {
             effect,
+            under_way,
             shared: Arc::new(shared),
             ended: false,
         })
@@ -143,7 +146,9 @@ impl Change {
                 workspace, named, ..
             } = &*self.shared;
             let read = |body| asked.saw(body, workspace, named.as_deref());
-            written = body.map(read).unwrap_or_default();
+            if self.under_way.was_alone() {
+                written = body.map(read).unwrap_or_default();
+            }
         }
         self.end(&touched, written, taken);
     }

@@ -320,7 +320,8 @@ impl Passing {
         let whole = end.is_ok().then(|| kept.whole()).flatten();
         self.complete(status, whole);
         self.ended(settling, end.as_ref().copied());
-        self.sending = None;
+        // A client that reads slowly keeps nothing but the rest of its own answer.
+        drop(self);
         if end.is_ok() {
             pieces.end().await;
         }

@@ -29,6 +29,8 @@ use super::{PersonRef, is_email};
 /// Most people in one body whose names are collected. A batch has 100 at most (post-people-batch);
 /// dropping everyone is cheaper than dropping thousands one by one.
 const MOST_PEOPLE: usize = 1000;
+/// Most names in one body: as many as so many people have. A field can be repeated at will.
+const MOST_NAMES: usize = 4 * MOST_PEOPLE;
 
 /// Something a person can be looked up by.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -108,8 +110,10 @@ impl Touched {
         };
         let whole = top.deserialize(&mut json).and_then(|()| json.end());
         match whole {
-            Ok(()) => Self::People(found.names.into_iter().collect()),
-            Err(_) => Self::Everyone,
+            Ok(()) if found.names.len() <= MOST_NAMES => {
+                Self::People(found.names.into_iter().collect())
+            }
+            Ok(()) | Err(_) => Self::Everyone,
         }
     }
 
@@ -122,13 +126,10 @@ impl Touched {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::People(mut names), Self::People(others)) => {
-                for name in others {
-                    if !names.contains(&name) {
-                        names.push(name);
-                    }
-                }
-                Self::People(names)
+            (Self::People(names), Self::People(others)) => {
+                let mut seen = HashSet::new();
+                let all = names.into_iter().chain(others);
+                Self::People(all.filter(|name| seen.insert(name.clone())).collect())
             }
             _ => Self::Everyone,
         }
@@ -427,6 +428,10 @@ mod tests {
         let many = |count| format!(r#"{{"people":[{}]}}"#, vec!["{}"; count].join(","));
         assert_eq!(people(&many(MOST_PEOPLE)), "");
         assert_eq!(people(&many(MOST_PEOPLE + 1)), "everyone");
+        let repeated: Vec<String> = (0..=MOST_NAMES)
+            .map(|id| format!("\"id\":\"{id}\""))
+            .collect();
+        assert_eq!(people(&format!("{{{}}}", repeated.join(","))), "everyone");
     }
 
     #[test]
