@@ -19,6 +19,7 @@ use parking_lot::RwLock;
 use tokio::time::timeout_at;
 
 pub mod connect;
+pub mod receipt;
 pub mod relay;
 pub mod request;
 pub mod response;
@@ -26,8 +27,9 @@ mod scan;
 pub mod upload;
 
 use crate::config;
-use crate::shield::{Permit, Sent};
+use crate::shield::Permit;
 use connect::Connector;
+use receipt::{Heard, Receipt};
 use request::{Outgoing, PersonRequest};
 pub use response::Response;
 
@@ -133,8 +135,9 @@ impl Upstream {
         self.timeout
     }
 
-    /// Sends one request and takes in the whole answer, by `deadline`. What the permit became is
-    /// handed back, to be settled once it is known what the answer is worth.
+    /// Sends one request and takes in the whole answer, by `deadline`. The receipt is to
+    /// be settled once it is known what the answer is worth; it knows the head of one that is not whole
+    /// or not usable too.
     ///
     /// `now` is the moment that the answer's age counts from.
     ///
@@ -149,19 +152,21 @@ impl Upstream {
         permit: Permit,
         deadline: tokio::time::Instant,
         now: Instant,
-    ) -> (Result<Response, Error>, Sent) {
+    ) -> (Result<Response, Error>, Receipt) {
         let built = request.build(&self.base, &permit.credential().authorization);
         let sent = permit.spend();
+        let mut heard = None;
         let answer = async {
             let request = built.map_err(Error::Build)?;
             let client = self.client.read().clone();
             let response = client.request(request).await.map_err(Error::of_request)?;
+            heard = Some(Heard::of(&response));
             Response::collect(response, &sent.credential().api_key, now).await
         };
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or(Err(Error::Timeout));
-        (answer, sent)
+        (answer, Receipt::new(sent, heard))
     }
 }
 

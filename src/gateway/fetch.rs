@@ -18,10 +18,10 @@ use crate::cache::{Landed, Landing, Storing};
 use crate::failure::Failure;
 use crate::person::PersonRef;
 use crate::shield::breaker::Outcome;
-use crate::shield::key::Verdict;
-use crate::shield::signals::{Signals, wait_after_429};
+use crate::shield::signals::SHORTEST_WAIT;
 use crate::shield::{self, Claim, Permit, Purpose};
 use crate::telemetry::Forwarded;
+use crate::upstream::receipt::Receipt;
 use crate::upstream::request::PersonRequest;
 use crate::upstream::{self, Response};
 use crate::workspace::{Place, Workspace};
@@ -160,18 +160,19 @@ impl Gateway {
         };
         let began = self.clock.now();
         let started = self.cache.fetch_begins();
-        let (answer, sent) = self.upstream.send(&request, permit, deadline, began).await;
-        let signals = answer
-            .as_ref()
-            .ok()
-            .map(|answer| Signals::of(answer.status, &answer.headers));
-        let again = Again::after(&answer);
-        let status = answer.as_ref().ok().map(|response| response.status);
-        let landed = answer
-            .map_err(Failure::from)
-            .and_then(|answer| self.land(fetch, &answer, started));
-        let verdict = status.map_or(Verdict::Unknown, Verdict::of_status);
-        sent.settle(signals.as_ref(), health(&landed), verdict);
+        let (answer, receipt) = self.upstream.send(&request, permit, deadline, began).await;
+        let status = receipt.status();
+        let again = Again::after(status, answer.as_ref().err());
+        let landed = match refused(receipt) {
+            Err(refused) => Err(refused),
+            Ok(receipt) => {
+                let landed = answer
+                    .map_err(Failure::from)
+                    .and_then(|answer| self.land(fetch, &answer, started));
+                receipt.settle(health(&landed));
+                landed
+            }
+        };
         self.telemetry.forwarded(&Forwarded {
             workspace: fetch.workspace.name(),
             client: &fetch.client,
@@ -195,11 +196,6 @@ impl Gateway {
         let (entry, storing) = match response.status {
             StatusCode::OK => self.land_person(fetch, response)?,
             StatusCode::NOT_MODIFIED => self.land_confirmation(fetch, response)?,
-            StatusCode::UNAUTHORIZED => return Err(Failure::KeyRefused),
-            StatusCode::TOO_MANY_REQUESTS => {
-                let retry_after = wait_after_429(&response.headers, self.clock.wall());
-                return Err(Failure::RateLimited { retry_after });
-            }
             StatusCode::NOT_FOUND => self.land_absence(fetch, response),
             // Flameup's own errors are Flameup's to word.
             status if status.is_client_error() || status.is_server_error() => relayed(response),
@@ -285,16 +281,19 @@ enum Again {
 impl Again {
     /// What an answer, or its absence, calls for. Only reads come here, so sending one twice
     /// changes nothing (RFC 9110 §9.2.2).
-    fn after(answer: &Result<Response, upstream::Error>) -> Self {
-        match answer.as_ref().map(|answer| answer.status) {
-            Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Queue,
-            Ok(
-                StatusCode::BAD_GATEWAY
-                | StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::GATEWAY_TIMEOUT,
+    fn after(status: Option<StatusCode>, error: Option<&upstream::Error>) -> Self {
+        match (status, error) {
+            (Some(StatusCode::TOO_MANY_REQUESTS), _) => Self::Queue,
+            (
+                Some(
+                    StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT,
+                ),
+                _,
             ) => Self::Retry,
-            Err(error) if error.may_be_repeated() => Self::Retry,
-            Ok(_) | Err(_) => Self::No,
+            (_, Some(error)) if error.may_be_repeated() => Self::Retry,
+            _ => Self::No,
         }
     }
 }
@@ -308,11 +307,28 @@ fn in_time(claim: &Claim, deadline: tokio::time::Instant) -> Option<Claim> {
     })
 }
 
-/// What an outcome says of Flameup's health. 404, 429, 401 and the like are life.
+/// Settles an answer that says by its head alone what it is, whatever became of the body: the key is
+/// refused, or the limit spent. Others are handed back.
+pub(super) fn refused(receipt: Receipt) -> Result<Receipt, Failure> {
+    match receipt.status() {
+        Some(StatusCode::UNAUTHORIZED) => {
+            receipt.settle(Outcome::Alive);
+            Err(Failure::KeyRefused)
+        }
+        Some(StatusCode::TOO_MANY_REQUESTS) => {
+            let wait = receipt.settle(Outcome::Alive);
+            let retry_after = wait.unwrap_or(SHORTEST_WAIT);
+            Err(Failure::RateLimited { retry_after })
+        }
+        _ => Ok(receipt),
+    }
+}
+
+/// What an outcome says of Flameup's health. 404 and the like are life.
 fn health(landed: &Result<Landed, Failure>) -> Outcome {
     match landed {
         Ok(landed) if landed.fwd_status.is_server_error() => Outcome::Failed,
-        Ok(_) | Err(Failure::KeyRefused | Failure::RateLimited { .. }) => Outcome::Alive,
+        Ok(_) => Outcome::Alive,
         // Nothing was sent; or it answers, if not with what was asked for: a merge, or what a client's query made of it.
         Err(
             Failure::Upstream(upstream::Error::Build(_))

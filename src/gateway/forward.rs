@@ -17,6 +17,7 @@ mod pieces;
 
 use super::Gateway;
 use super::change::{Asked, Change, MOST_KEPT_BYTES};
+use super::fetch::refused;
 use crate::answer::{Answer, Head};
 use crate::auth::Caller;
 use crate::body::{Body, Feed};
@@ -27,10 +28,9 @@ use crate::cache::status::Reason;
 use crate::failure::{Failure, RequestError};
 use crate::route::{Endpoint, Forward};
 use crate::shield::breaker::Outcome;
-use crate::shield::key::Verdict;
-use crate::shield::signals::{Signals, wait_after_429};
-use crate::shield::{Claim, Permit, Purpose, Sent};
+use crate::shield::{Claim, Permit, Purpose};
 use crate::telemetry::Spending;
+use crate::upstream::receipt::Receipt;
 use crate::upstream::relay::{Relay, RelayRequest, Relayed};
 use crate::upstream::request::Outgoing;
 use crate::upstream::upload::{Progress, Stage, Upload};
@@ -71,11 +71,11 @@ struct Passing {
     started: Started,
 }
 
-/// A request that is settled when its answer has ended. Dropped before, it counts as unanswered.
+/// A request whose answer has ended, or is to come to its end.
 struct Settling {
-    sent: Sent,
-    signals: Option<Signals>,
     status: Option<StatusCode>,
+    /// Not there once it is settled.
+    receipt: Option<Receipt>,
 }
 
 impl Gateway {
@@ -236,25 +236,20 @@ impl Passing {
         permit: Permit,
     ) -> (Result<Relayed, Failure>, Option<Settling>) {
         let upstream = &self.gateway.upstream;
-        let (answer, sent) = tokio::select! {
+        let (answer, receipt) = tokio::select! {
             biased;
             () = failed(self.progress.as_deref()) => return (Err(self.of_upload().into()), None),
             answered = upstream.relay(request, permit, self.deadline, self.began) => answered,
         };
-        let signals = answer
-            .as_ref()
-            .ok()
-            .map(|answer| Signals::of(answer.status, &answer.headers));
-        let status = answer.as_ref().ok().map(|answer| answer.status);
-        let settling = Settling {
-            sent,
-            signals,
-            status,
+        let status = receipt.status();
+        let (answer, receipt) = match refused(receipt) {
+            Err(refused) => (Err(refused), None),
+            Ok(receipt) => {
+                let answer = answer.map_err(|error| self.of_upstream(error));
+                (answer.and_then(usable), Some(receipt))
+            }
         };
-        let answer = answer
-            .map_err(|error| self.of_upstream(error))
-            .and_then(|answer| self.usable(answer));
-        (answer, Some(settling))
+        (answer, Some(Settling { status, receipt }))
     }
 
     /// Why there is no answer: the body may be to blame and not Flameup.
@@ -273,22 +268,6 @@ impl Passing {
             Some(Stage::TooLarge) => RequestError::BodyTooLarge,
             Some(Stage::Broken) | None => RequestError::BodyBroken,
             Some(Stage::UnderWay | Stage::Ended) => RequestError::BodyTooSlow,
-        }
-    }
-
-    /// Keeps from clients what is between Flameup and the gateway.
-    fn usable(&self, answer: Relayed) -> Result<Relayed, Failure> {
-        match answer.status {
-            StatusCode::UNAUTHORIZED => Err(Failure::KeyRefused),
-            StatusCode::TOO_MANY_REQUESTS => {
-                let retry_after = wait_after_429(&answer.headers, self.gateway.clock.wall());
-                Err(Failure::RateLimited { retry_after })
-            }
-            // A redirection leads past the gateway, and nobody asked for another protocol.
-            status if status.is_redirection() || status.is_informational() => {
-                Err(Failure::UnexpectedStatus(status))
-            }
-            _ => Ok(answer),
         }
     }
 
@@ -375,11 +354,8 @@ impl Passing {
     /// Settles and counts the forward.
     fn ended(&self, settling: Option<Settling>, end: Result<StatusCode, &Failure>) {
         let status = settling.as_ref().and_then(|settling| settling.status);
-        if let Some(settling) = settling {
-            let verdict = status.map_or(Verdict::Unknown, Verdict::of_status);
-            settling
-                .sent
-                .settle(settling.signals.as_ref(), health(end), verdict);
+        if let Some(receipt) = settling.and_then(|settling| settling.receipt) {
+            receipt.settle(health(end));
         }
         let now = self.gateway.clock.now();
         let spending = Spending {
@@ -391,6 +367,17 @@ impl Passing {
         };
         let telemetry = &self.gateway.telemetry;
         telemetry.relayed(&spending, self.endpoint.name(), end.err());
+    }
+}
+
+/// Keeps from clients what is between Flameup and the gateway: a redirection leads past it, and nobody
+/// asked for another protocol.
+fn usable(answer: Relayed) -> Result<Relayed, Failure> {
+    let status = answer.status;
+    if status.is_redirection() || status.is_informational() {
+        Err(Failure::UnexpectedStatus(status))
+    } else {
+        Ok(answer)
     }
 }
 
@@ -406,7 +393,7 @@ async fn failed(progress: Option<&Progress>) {
 fn health(end: Result<StatusCode, &Failure>) -> Outcome {
     match end {
         Ok(status) if status.is_server_error() => Outcome::Failed,
-        Ok(_) | Err(Failure::KeyRefused | Failure::RateLimited { .. }) => Outcome::Alive,
+        Ok(_) => Outcome::Alive,
         Err(
             Failure::Request(_)
             | Failure::UnexpectedStatus(_)

@@ -215,13 +215,14 @@ impl Budget {
     }
 
     /// Closes a spend with what came back; `None` if nothing did, though it may have been counted.
+    /// Returns how long nothing is to be sent after a 429.
     pub fn settle(
         &mut self,
         spent: Spent,
         answer: Option<&Signals>,
         now: Instant,
         wall: SystemTime,
-    ) {
+    ) -> Option<Duration> {
         let Spent { entry, .. } = spent;
         if self.log.settle(&entry, now) {
             self.debt.settle(entry.cost, self.limit, now);
@@ -235,6 +236,8 @@ impl Budget {
             // It passed, though it does not say what remains: a probe has no more to tell.
             self.careful_since = None;
         }
+        let held = answer.filter(|signals| signals.is_429).and(self.held_until);
+        held.map(|until| until.saturating_duration_since(now))
     }
 
     /// Share of the limit that is used by us and others, from 0 to 1: of the window, or of the time

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::OwnedSemaphorePermit;
@@ -80,20 +81,27 @@ impl Sent {
     }
 
     /// Settles the request with what came back: the signals of an answer, or nothing, and what it
-    /// says of Flameup's health and of the key.
-    pub fn settle(mut self, answer: Option<&Signals>, outcome: Outcome, verdict: Verdict) {
+    /// says of Flameup's health and of the key. Returns how long nothing more is to be sent if it was
+    /// over the limit.
+    pub fn settle(
+        mut self,
+        answer: Option<&Signals>,
+        outcome: Outcome,
+        verdict: Verdict,
+    ) -> Option<Duration> {
         let Held { shield, turn, .. } = &mut self.0;
-        let Some(Turn { spent, passes }) = turn.take() else {
-            return; // Not reached: only this takes it, and takes `self`.
-        };
+        // Only this takes it, and takes `self`.
+        let Turn { spent, passes } = turn.take()?;
         let (now, wall) = (shield.clock.now(), shield.clock.wall());
         let mut state = shield.state.lock();
-        state.budget.settle(spent, answer, now, wall);
+        let wait = state.budget.settle(spent, answer, now, wall);
         state.breaker.report(passes.breaker, outcome, now);
         state.keys.report(passes.key, verdict, now);
+        // Before anybody is woken: what they serve stale depends on it.
         let refused = state.keys.is_refused();
-        state.stir(now);
         shield.key_refused.store(refused, Ordering::Relaxed);
+        state.stir(now);
+        wait
     }
 }
 

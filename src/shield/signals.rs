@@ -24,11 +24,8 @@ const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset
 /// The largest limit believed; it bounds what the log of own requests may hold.
 pub const MOST_REQUESTS: u32 = 1_000_000;
 
-/// Flameup's documented window.
-const WINDOW: Duration = Duration::from_mins(1);
-
 /// Waiting less than this after a 429 is asking for the next one: moments come in whole seconds.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+pub const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What one response said of the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,17 +128,14 @@ impl RetryAfter {
     }
 }
 
-/// How long to wait after a 429 with these headers, by [`Signals::wait`] and the documented window.
-pub fn wait_after_429(headers: &HeaderMap, wall: SystemTime) -> Duration {
-    Signals::of(StatusCode::TOO_MANY_REQUESTS, headers).wait(wall, WINDOW)
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
+
+    const WINDOW: Duration = Duration::from_mins(1);
 
     fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
         lines
@@ -152,7 +146,8 @@ mod tests {
 
     fn wait(lines: &[(HeaderName, &str)]) -> u64 {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        wait_after_429(&headers(lines), wall).as_secs()
+        let signals = Signals::of(StatusCode::TOO_MANY_REQUESTS, &headers(lines));
+        signals.wait(wall, WINDOW).as_secs()
     }
 
     #[test]

@@ -14,12 +14,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout_at;
 
+use super::receipt::{Heard, Receipt};
 use super::request::{JSON, Outgoing, USER_AGENT_VALUE, target};
 use super::scan::{Needle, Scan};
 use super::{Error, Upstream};
 use crate::config::{ApiKey, BaseUrl};
 use crate::headers::{VIA_VALUE, X_REQUEST_ID};
-use crate::shield::{Permit, Sent};
+use crate::shield::Permit;
 
 /// Largest body that is passed on. Flameup's largest documented answer is a page of 100 people, some
 /// 56 KB of documented fields; 16 MiB leave 160 KiB of attributes to each. What is larger is no
@@ -67,8 +68,8 @@ pub struct Relay {
 }
 
 impl Upstream {
-    /// Sends one request, once, and takes in the head of the answer. Also returns the spent permit,
-    /// to be settled when the body has ended.
+    /// Sends one request, once, and takes in the head of the answer. The receipt is to
+    /// be settled when the body has ended; it knows the head of an answer that is not usable too.
     ///
     /// # Errors
     /// When there is no head in time, or none that a client may see; see [`Error`].
@@ -81,20 +82,22 @@ impl Upstream {
         permit: Permit,
         deadline: tokio::time::Instant,
         now: Instant,
-    ) -> (Result<Relayed, Error>, Sent) {
+    ) -> (Result<Relayed, Error>, Receipt) {
         let built = request.build(&self.base, &permit.credential().authorization);
         let sent = permit.spend();
+        let mut heard = None;
         let answer = async {
             let request = built.map_err(Error::Build)?;
             let client = self.client.read().clone();
             let response = client.request(request).await;
             let response = response.map_err(Error::of_request)?;
+            heard = Some(Heard::of(&response));
             Relayed::of(response, &sent.credential().api_key, deadline, now)
         };
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or(Err(Error::Timeout));
-        (answer, sent)
+        (answer, Receipt::new(sent, heard))
     }
 }
 

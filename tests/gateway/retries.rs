@@ -1,6 +1,6 @@
 //! What is asked for a second time, how often, and what never is.
 
-use flameup_gateway::sandbox::{Fault, FaultKind, Matcher};
+use flameup_gateway::sandbox::{DEMO_KEY, Fault, FaultKind, Matcher};
 
 use crate::support::budgets::limited;
 use crate::support::metrics::metrics;
@@ -92,6 +92,52 @@ async fn a_429_is_never_retried() {
     assert_eq!(harness.forwards(), 1, "the window is spent");
     harness.pass(refused.retry_after());
     assert_eq!(harness.get(&path(1)).await.status, 200);
+}
+
+/// Answers with this status of which nothing but the head is of use.
+fn unusable(code: u16) -> [FaultKind; 3] {
+    let with = |header: Option<(&str, &str)>, text: Option<String>| {
+        let mut fault = with_retry_after(code, "30");
+        if let FaultKind::Status { headers, body, .. } = &mut fault {
+            headers.extend(header.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            *body = text;
+        }
+        fault
+    };
+    [
+        with(Some(("content-encoding", "gzip")), None),
+        with(None, Some(format!("\"{DEMO_KEY}\""))),
+        with(None, Some("x".repeat(1024 * 1024 + 1))),
+    ]
+}
+
+#[tokio::test]
+async fn a_429_is_heard_whatever_its_body_is_worth() {
+    let list = "/api/v1/people?limit=1".to_owned();
+    for target in [path(1), list] {
+        for kind in unusable(429) {
+            let harness = limited().start().await;
+            harness.flameup.fault(Fault::new(kind).once());
+            let refused = harness.get(&target).await;
+            assert_eq!(refused.status, 429, "{refused:?}");
+            assert!(refused.retry_after() >= 30, "{refused:?}");
+            assert_eq!(harness.get(&path(2)).await.status, 429);
+            assert_eq!(harness.forwards(), 1, "the window is spent");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_401_is_heard_whatever_its_body_is_worth() {
+    for kind in unusable(401) {
+        let harness = limited().start().await;
+        harness.flameup.fault(Fault::new(kind).once());
+        for number in 1..3 {
+            let refused = harness.get(&path(number)).await;
+            refused.assert_own(502, "proxy_configuration_error");
+        }
+        assert_eq!(harness.forwards(), 1, "the key is refused");
+    }
 }
 
 #[tokio::test]
