@@ -32,7 +32,8 @@ impl Budget {
         }
         if signals.is_429 {
             let wait = signals.wait(self.clocks.server_now(wall), self.window);
-            self.held_until = now.checked_add(wait);
+            // One that came earlier may have told more: requests under way are answered in any order.
+            self.held_until = self.held_until.max(now.checked_add(wait));
             self.careful_since = Some(now);
             if self.foreign.per_window(now) <= 0.0 {
                 self.evidence.forget();

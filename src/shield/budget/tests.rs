@@ -65,6 +65,22 @@ fn a_429_marks_the_window_spent_and_a_single_request_goes_first_after_it() {
 }
 
 #[test]
+fn of_two_429s_the_one_that_holds_longer_counts_whichever_comes_last() {
+    let now = start();
+    let mut budget = Budget::new(SETTINGS, now);
+    let all: Vec<_> = (0..2)
+        .map(|_| budget.spend(1, now).expect("room"))
+        .collect();
+    let waits = all.into_iter().zip([7, 2]).map(|(spent, seconds)| {
+        let told = over_limit(Some(RetryAfter::After(SECOND * seconds)));
+        budget.settle(spent, Some(&told), now, wall())
+    });
+    let waits: Vec<_> = waits.collect();
+    assert_eq!(waits, [Some(SECOND * 7), Some(SECOND * 7)]);
+    assert_eq!(budget.opening(0, now), now + SECOND * 7);
+}
+
+#[test]
 fn a_429_that_tells_nothing_holds_for_a_window() {
     let now = start();
     let mut budget = Budget::new(SETTINGS, now);
