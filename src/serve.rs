@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
+
+mod keys;
 
 use crate::admin::Admin;
 use crate::auth::{Caller, Callers};
@@ -24,6 +26,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstream};
 use crate::workspace::Workspace;
+use keys::Keyed;
 
 /// Between two rounds of letting go of what the cache need not keep.
 const MAINTENANCE: Duration = Duration::from_secs(1);
@@ -81,7 +84,7 @@ impl Running {
 
         let workspaces = workspaces(config, &clock);
         let callers = callers(config, &workspaces);
-        let keys = keys(config, &workspaces);
+        let keyed = keyed(config, &workspaces);
         let names = callers
             .iter()
             .map(|caller| (&**caller.name(), caller.workspace().name()));
@@ -123,7 +126,7 @@ impl Running {
                 .as_ref()
                 .and_then(|listener| listener.address().ok()),
             drain_timeout: config.server.drain_timeout,
-            _chores: chores(&gateway, keys),
+            _chores: chores(&gateway, keyed),
             data,
             admin,
             operators,
@@ -281,7 +284,7 @@ fn workspaces<'c>(config: &'c Config, clock: &Clock) -> Workspaces<'c> {
 }
 
 /// Where the keys of each workspace come from.
-fn keys(config: &Config, workspaces: &Workspaces<'_>) -> Vec<(Arc<Workspace>, config::Workspace)> {
+fn keyed(config: &Config, workspaces: &Workspaces<'_>) -> Vec<Keyed> {
     let of = |(name, workspace): (&&WorkspaceName, &Arc<Workspace>)| {
         Some((Arc::clone(workspace), config.workspaces.get(*name)?.clone()))
     };
@@ -305,12 +308,10 @@ fn shield(workspace: &config::Workspace, clock: &Clock) -> Arc<Shield> {
 }
 
 /// What has to be done from time to time.
-fn chores(gateway: &Arc<Gateway>, keys: Vec<(Arc<Workspace>, config::Workspace)>) -> JoinSet<()> {
+fn chores(gateway: &Arc<Gateway>, keyed: Vec<Keyed>) -> JoinSet<()> {
     let mut chores = JoinSet::new();
     chores.spawn(maintain(Arc::clone(gateway)));
-    for (workspace, configured) in keys {
-        chores.spawn(reload_keys(workspace, configured));
-    }
+    keys::reload(keyed, &mut chores);
     chores
 }
 
@@ -321,27 +322,5 @@ async fn maintain(gateway: Arc<Gateway>) {
     loop {
         rounds.tick().await;
         gateway.maintain();
-    }
-}
-
-/// Reads the keys of a workspace again, once a second while Flameup refuses them. One that has
-/// changed is tried at once. A file that cannot be read to its end holds up nothing else.
-async fn reload_keys(workspace: Arc<Workspace>, configured: config::Workspace) {
-    let mut rounds = interval(MAINTENANCE);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        rounds.tick().await;
-        if !workspace.shield().is_key_refused() {
-            continue;
-        }
-        let configured = configured.clone();
-        match tokio::task::spawn_blocking(move || configured.reload()).await {
-            Ok(Ok(keys)) => workspace.shield().replace_keys(keys),
-            // A file that is being replaced; there is a next round.
-            Ok(Err(error)) => {
-                debug!(workspace.name = workspace.name(), error = %error, "no new key");
-            }
-            Err(_) => {}
-        }
     }
 }

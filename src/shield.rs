@@ -235,6 +235,12 @@ impl Shield {
             .store(state.keys.is_refused(), Ordering::Relaxed);
     }
 
+    /// Whether one of these is among its keys, in use or not.
+    pub fn has_any_of(&self, keys: &[ApiKey]) -> bool {
+        let state = self.state.lock();
+        state.keys.all().any(|own| keys.contains(own))
+    }
+
     /// What is believed of the budget, and how many wait.
     pub fn snapshot(&self) -> (Snapshot, usize) {
         let state = self.state.lock();

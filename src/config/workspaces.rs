@@ -1,5 +1,7 @@
 //! `[workspaces.NAME]`: whose people are served, the keys that open them, and what these may spend.
 
+use std::collections::BTreeMap;
+
 use figment::value::Dict;
 use serde::{Deserialize, Deserializer, de};
 
@@ -94,6 +96,29 @@ impl RawWorkspace {
             budget: self.budget,
         })
     }
+}
+
+/// Refuses a key that two workspaces share: Flameup's limit is per key, and each would spend all of it.
+pub(super) fn check_keys(
+    workspaces: &BTreeMap<WorkspaceName, Workspace>,
+    layers: &Layers,
+) -> Result<(), Error> {
+    let keys = workspaces.iter().flat_map(|(name, workspace)| {
+        let own = workspace.api_keys.iter();
+        own.map(move |(key, _)| (name, key))
+    });
+    let keys: Vec<_> = keys.collect();
+    for (at, (name, key)) in keys.iter().enumerate() {
+        let mut earlier = keys.iter().take(at);
+        if let Some((other, _)) = earlier.find(|(other, same)| other != name && same == key) {
+            let problem = format!(
+                "its key is that of workspaces.{other} too, and Flameup's limit is per key; keep one \
+                 of the two sections"
+            );
+            return Err(layers.refuse(&format!("workspaces.{name}"), problem));
+        }
+    }
+    Ok(())
 }
 
 fn sources(places: Vec<String>, source: impl Fn(String) -> SecretSource) -> Vec<SecretSource> {

@@ -275,6 +275,12 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
          [anonymous], or configure [clients.NAME]",
     ),
     (
+        "[workspaces]\na.api_key_env = 'FLAMEUP_API_KEY'\nb.api_key_env = 'FLAMEUP_API_KEY'\n\
+         [anonymous]\nworkspace = 'a'",
+        "workspaces.b (inline): its key is that of workspaces.a too, and Flameup's limit is per \
+         key; keep one of the two sections",
+    ),
+    (
         "[cache]\nttl = '1s'\nttl = \"SECRET",
         "inline:3:14: invalid basic string",
     ),

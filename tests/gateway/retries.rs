@@ -116,7 +116,8 @@ async fn a_429_is_heard_whatever_its_body_is_worth() {
     let list = "/api/v1/people?limit=1".to_owned();
     for target in [path(1), list] {
         for kind in unusable(429) {
-            let harness = limited().start().await;
+            let anybody = "anonymous.workspace = \"default\"\nanonymous.scopes = [\"*\"]";
+            let harness = limited().config(anybody).start().await;
             harness.flameup.fault(Fault::new(kind).once());
             let refused = harness.get(&target).await;
             assert_eq!(refused.status, 429, "{refused:?}");
