@@ -57,6 +57,7 @@ const BUDGET_PER_S: f64 = 2.0;
 /// The defaults of the configuration.
 const TTL: Duration = Duration::from_mins(1);
 const JITTER: f64 = 0.1;
+const TIMEOUT: Duration = Duration::from_secs(5);
 const WINDOWS: StaleWindows = StaleWindows {
     while_revalidate: Duration::from_mins(4),
     if_error: Duration::from_mins(14),

@@ -273,7 +273,7 @@ fn workspaces<'c>(config: &'c Config, clock: &Clock) -> Workspaces<'c> {
         .zip(&config.workspaces)
         .map(|(index, (name, workspace))| {
             let id = workspace.workspace_id.as_ref().map(WorkspaceId::as_str);
-            let shield = shield(workspace, clock);
+            let shield = shield(workspace, config.upstream.timeout, clock);
             let email_case = config.cache.email_case;
             (
                 name,
@@ -291,13 +291,14 @@ fn keyed(config: &Config, workspaces: &Workspaces<'_>) -> Vec<Keyed> {
     workspaces.iter().filter_map(of).collect()
 }
 
-fn shield(workspace: &config::Workspace, clock: &Clock) -> Arc<Shield> {
+fn shield(workspace: &config::Workspace, timeout: Duration, clock: &Clock) -> Arc<Shield> {
     let budget = &workspace.budget;
     let settings = shield::Settings {
         requests: budget.requests,
         window: budget.window,
         reserve: budget.reserve,
         max_wait: budget.max_wait,
+        timeout,
     };
     let keys = workspace
         .api_keys

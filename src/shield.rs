@@ -61,6 +61,8 @@ pub struct Settings {
     pub reserve: f64,
     /// The longest that a lookup waits for its turn.
     pub max_wait: Duration,
+    /// The longest that a request may be under way.
+    pub timeout: Duration,
 }
 
 /// Admits or refuses forwards under one key.
@@ -207,12 +209,14 @@ impl Shield {
         let budget = budget::Settings {
             requests: settings.requests,
             window: settings.window,
+            timeout: settings.timeout,
         };
+        let give_up_after = budget::give_up_after(settings.window, settings.timeout);
         let stirred = Arc::new(Notify::new());
         Arc::new(Self {
             state: Mutex::new(State {
-                keys: Keys::new(keys),
-                breaker: Breaker::new(),
+                keys: Keys::new(keys, give_up_after),
+                breaker: Breaker::new(give_up_after),
                 queue: Queue::new(queue),
                 budget: Budget::new(budget, now),
                 retries: Retries::new(settings.window),

@@ -192,6 +192,7 @@ mod tests {
             window: Duration::from_mins(1),
             reserve: 0.1,
             max_wait: Duration::ZERO,
+            timeout: Duration::ZERO,
         };
         let shield = Shield::new(vec![api_key], settings, Clock::system());
         Workspace::new("w", index, shield, None, email_case)

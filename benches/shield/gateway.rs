@@ -21,7 +21,7 @@ use crate::chance::Chance;
 use crate::flameup::{Counted, Flameup, Foreign};
 use crate::tally::Tally;
 use crate::traffic::{Lookup, Traffic};
-use crate::{LIMIT, MEASURED, WARM_UP, WINDOW, World};
+use crate::{LIMIT, MEASURED, TIMEOUT, WARM_UP, WINDOW, World};
 
 /// The longest and the shortest that a waiter sleeps before it looks whose turn it is.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
@@ -116,6 +116,7 @@ impl Gateway {
         let settings = budget::Settings {
             requests: LIMIT,
             window: WINDOW,
+            timeout: TIMEOUT,
         };
         let mut gateway = Self {
             start,

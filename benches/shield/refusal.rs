@@ -7,7 +7,7 @@ use flameup_gateway::shield::queue::{Ask, CallerId, Class, Queue};
 
 use crate::gateway::QUEUE;
 use crate::tally::percentile;
-use crate::{LIMIT, WINDOW};
+use crate::{LIMIT, TIMEOUT, WINDOW};
 
 /// One place is left, so that its start is foretold before a request is refused.
 const WAITING: u32 = 499;
@@ -21,6 +21,7 @@ pub(crate) fn measure() -> [f64; 3] {
     let settings = budget::Settings {
         requests: LIMIT,
         window: WINDOW,
+        timeout: TIMEOUT,
     };
     let budget = Budget::new(settings, now);
     let mut queue = Queue::new(QUEUE);

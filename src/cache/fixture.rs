@@ -42,6 +42,7 @@ pub(crate) fn workspace(number: u32, email_case: EmailCase) -> Workspace {
         window: Duration::from_mins(1),
         reserve: 0.1,
         max_wait: Duration::ZERO,
+        timeout: Duration::ZERO,
     };
     let (api_key, _) = workspace.api_keys.remove(0);
     let shield = Shield::new(vec![api_key], settings, Clock::system());

@@ -99,6 +99,7 @@ mod tests {
             window: Duration::from_mins(1),
             reserve: 0.1,
             max_wait: Duration::ZERO,
+            timeout: Duration::ZERO,
         };
         let keys = keys.iter().map(|text| key(text)).collect();
         let shield = Shield::new(keys, settings, Clock::system());

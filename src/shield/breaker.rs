@@ -5,7 +5,7 @@
 //! made up for the purpose.
 //!
 //! # Invariants
-//! - Half-open, one probe is under way at a time. One that is not back after a minute is taken for
+//! - Half-open, one probe is under way at a time. One that was given up is taken for
 //!   lost, and not believed any more.
 //! - It is half-open at most a minute after it opened: nothing locks for ever.
 //! - What was sent before it opened or closed has no say afterwards.
@@ -35,6 +35,7 @@ pub struct Breaker {
     phase: Phase,
     /// How often it opened or closed: tells what was sent before from what was sent since.
     turn: u64,
+    give_up_after: Duration,
 }
 
 #[derive(Debug)]
@@ -87,11 +88,12 @@ pub enum State {
 }
 
 impl Breaker {
-    /// A closed breaker.
-    pub fn new() -> Self {
+    /// A closed breaker, whose probes are given up after so long.
+    pub fn new(give_up_after: Duration) -> Self {
         Self {
             phase: Phase::Closed(Recent::default()),
             turn: 0,
+            give_up_after,
         }
     }
 
@@ -121,7 +123,7 @@ impl Breaker {
             (_, Outcome::Abandoned) => {}
             (Phase::Closed(recent), outcome) => {
                 if recent.count(outcome, now) {
-                    self.turn_to(Phase::Open(Probing::since(now)));
+                    self.turn_to(Phase::Open(Probing::since(now, self.give_up_after)));
                 }
             }
             (Phase::Open(probing), outcome) => {
@@ -152,12 +154,6 @@ impl Breaker {
     fn turn_to(&mut self, phase: Phase) {
         self.phase = phase;
         self.turn = self.turn.wrapping_add(1);
-    }
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -242,7 +238,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::shield::probe::{LONGEST_DELAY, PATIENCE};
+    use crate::shield::probe::LONGEST_DELAY;
+
+    const PATIENCE: Duration = Duration::from_mins(3);
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -252,7 +250,7 @@ mod tests {
     }
 
     fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::new(PATIENCE);
         for _ in 0..IN_A_ROW {
             end(&mut breaker, Outcome::Failed, now);
         }
@@ -262,7 +260,7 @@ mod tests {
     #[test]
     fn five_failures_in_a_row_open_it_and_four_do_not() {
         let now = Instant::now();
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::new(PATIENCE);
         for _ in 0..4 {
             end(&mut breaker, Outcome::Failed, now);
         }
@@ -288,7 +286,7 @@ mod tests {
             ),
             (4 * SECOND, State::Closed),
         ] {
-            let mut breaker = Breaker::new();
+            let mut breaker = Breaker::new(PATIENCE);
             for number in 0..10 {
                 let outcome = [Outcome::Alive, Outcome::Failed][number as usize % 2];
                 assert_eq!(breaker.state(start), State::Closed);
@@ -301,7 +299,7 @@ mod tests {
     #[test]
     fn fewer_than_half_never_open_it() {
         let now = Instant::now();
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::new(PATIENCE);
         for number in 0..999 {
             let outcome = if number % 3 == 2 {
                 Outcome::Failed
@@ -353,7 +351,7 @@ mod tests {
     #[test]
     fn what_was_sent_before_it_opened_or_closed_has_no_say() {
         let now = Instant::now();
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::new(PATIENCE);
         let early: Vec<_> = (0..8)
             .map(|_| breaker.admit(now).expect("closed"))
             .collect();
@@ -433,7 +431,7 @@ mod tests {
         fn never_two_probes_and_nothing_locks_for_ever(steps in steps()) {
             let start = Instant::now();
             let mut now = start;
-            let mut breaker = Breaker::new();
+            let mut breaker = Breaker::new(PATIENCE);
             let mut passes: Vec<(Pass, Instant)> = Vec::new();
             for step in steps {
                 match step {
@@ -467,8 +465,8 @@ mod tests {
                     prop_assert!(recent.counts.len() <= 30);
                 }
             }
-            // Whatever is still held: a minute later a lookup passes, and its success closes it.
-            now += LONGEST_DELAY;
+            // Whatever is still held: when it is given up a lookup passes, and its success closes it.
+            now += PATIENCE;
             let pass = breaker.admit(now);
             prop_assert!(pass.is_ok());
             breaker.report(pass.expect("asserted"), Outcome::Alive, now);

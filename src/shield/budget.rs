@@ -69,6 +69,8 @@ pub struct Settings {
     pub requests: u32,
     /// Length of the window, which Flameup never states.
     pub window: Duration,
+    /// The longest that a request may be under way.
+    pub timeout: Duration,
 }
 
 /// How the window moves, as far as it is proven.
@@ -105,7 +107,8 @@ pub struct Snapshot {
 /// Units spent on a request under way; to be closed by [`Budget::settle`], or by
 /// [`Budget::give_back`] if it was never sent.
 ///
-/// If it is dropped, the units count as under way for two windows, then for one more as answered.
+/// If it is dropped, the units count as under way until it is [given up](give_up_after), then for one
+/// window as answered.
 #[derive(Debug)]
 #[must_use = "a spend is closed by Budget::settle or Budget::give_back"]
 pub struct Spent {
@@ -136,6 +139,13 @@ pub struct Budget {
     last: Option<Sample>,
 }
 
+/// When a request of which nothing was heard is taken for lost: whatever was sent has ended by then,
+/// and a window has passed since, so that Flameup counts it no more.
+pub fn give_up_after(window: Duration, timeout: Duration) -> Duration {
+    let alive = timeout.clamp(window.saturating_mul(2), LONGEST_WINDOW * 2);
+    alive.saturating_add(window)
+}
+
 impl Budget {
     /// A budget of which nothing is spent.
     pub fn new(settings: Settings, now: Instant) -> Self {
@@ -145,7 +155,7 @@ impl Budget {
             window,
             limit,
             stated: Limit::new(limit),
-            log: Log::new(window),
+            log: Log::new(window, give_up_after(window, settings.timeout)),
             pace: Pace::new(limit, now),
             clocks: Clocks::new(now),
             evidence: Evidence::new(window),

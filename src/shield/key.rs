@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! - Everything admitted between two changes of state carries the same key.
-//! - While all keys are refused one probe is under way at a time. One that is not back after a
-//!   minute is taken for lost, and not believed any more.
+//! - While all keys are refused one probe is under way at a time. One that is not back when its
+//!   time is over is taken for lost, and not believed any more.
 //! - A probe is due at most a minute after the last one, and a changed key is tried at once: nothing
 //!   locks until a restart.
 
@@ -31,6 +31,7 @@ pub struct Keys {
     /// How often another key came into use, or all were refused, or one was accepted again: tells
     /// what was sent before from what was sent since.
     turn: u64,
+    give_up_after: Duration,
 }
 
 #[derive(Debug)]
@@ -70,11 +71,12 @@ pub struct Refused {
 }
 
 impl Keys {
-    /// Keys of which none is refused; the first is in use. Equal ones count once.
+    /// Keys of which none is refused; the first is in use. Equal ones count once. Probes are given up
+    /// after so long.
     ///
     /// # Panics
     /// Without any key; the configuration of a workspace has one.
-    pub fn new(keys: Vec<ApiKey>) -> Self {
+    pub fn new(keys: Vec<ApiKey>, give_up_after: Duration) -> Self {
         let slots = distinct(keys);
         assert!(!slots.is_empty(), "a workspace has a key");
         Self {
@@ -82,6 +84,7 @@ impl Keys {
             current: 0,
             probing: None,
             turn: 0,
+            give_up_after,
         }
     }
 
@@ -198,7 +201,7 @@ impl Keys {
             self.use_now(other);
         } else {
             self.current = (self.current + 1) % self.slots.len();
-            self.probing = Some(Probing::since(now));
+            self.probing = Some(Probing::since(now, self.give_up_after));
             self.turn = self.turn.wrapping_add(1);
         }
     }
@@ -262,6 +265,7 @@ mod tests {
     use crate::shield::probe::{FIRST_DELAY, LONGEST_DELAY};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_mins(3);
 
     fn key(name: &str) -> ApiKey {
         let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", name)]));
@@ -271,7 +275,7 @@ mod tests {
     }
 
     fn keys(names: &[&str]) -> Keys {
-        Keys::new(names.iter().map(|name| key(name)).collect())
+        Keys::new(names.iter().map(|name| key(name)).collect(), PATIENCE)
     }
 
     fn replace(keys: &mut Keys, names: &[&str]) {
@@ -482,7 +486,7 @@ mod tests {
             };
             let mut now = Instant::now();
             let (mut configured, mut knows) = (vec![0], [true; 3]);
-            let mut keys = Keys::new(vec![all[0].clone()]);
+            let mut keys = Keys::new(vec![all[0].clone()], PATIENCE);
             let mut passes: Vec<(KeyPass, Instant)> = Vec::new();
             for step in steps {
                 match step {
@@ -492,7 +496,7 @@ mod tests {
                             prop_assert!(configured.iter().any(|&index| all[index] == *pass.key()));
                             prop_assert_eq!(pass.is_probe(), keys.is_refused());
                             let probes = passes.iter().filter(|(other, since)| {
-                                other.is_probe() && other.turn == pass.turn && now - *since < LONGEST_DELAY
+                                other.is_probe() && other.turn == pass.turn && now - *since < PATIENCE
                             });
                             prop_assert!(!pass.is_probe() || probes.count() == 0);
                             passes.push((pass, now));
@@ -527,7 +531,7 @@ mod tests {
             // Whatever is still held: if Flameup knows a configured key, three tries find it.
             let mut found = false;
             for _ in 0..3 {
-                now += LONGEST_DELAY;
+                now += PATIENCE;
                 let pass = keys.admit(now).map_err(|refused| TestCaseError::fail(refused.to_string()))?;
                 found = known(knows, pass.key());
                 let verdict = if found { Verdict::Accepted } else { Verdict::Refused };

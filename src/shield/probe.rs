@@ -1,7 +1,7 @@
 //! Trying again what is known to fail: one probe at a time, after growing delays.
 //!
 //! # Invariants
-//! - At most one probe is under way that has not outlived [`PATIENCE`].
+//! - At most one probe is under way that has not been given up.
 //! - The next probe is at most [`LONGEST_DELAY`] away once none is under way: nothing locks for ever.
 
 use std::sync::{Arc, Weak};
@@ -13,10 +13,6 @@ pub(super) const FIRST_DELAY: Duration = Duration::from_secs(5);
 /// Delays double up to this.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_mins(1);
 
-/// A probe that is under way for longer is taken for lost, and its report for nothing: whoever held
-/// it may never give it back.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-
 /// What who comes while a probe is under way is told to wait. The probe's end cannot be foreseen;
 /// most lookups are answered within this.
 const WHILE_PROBED: Duration = Duration::from_secs(1);
@@ -26,6 +22,9 @@ const WHILE_PROBED: Duration = Duration::from_secs(1);
 pub(super) struct Probing {
     due: Instant,
     delay: Duration,
+    /// A probe that is under way for longer is taken for lost, and its report for nothing: whoever
+    /// held it may never give it back.
+    give_up_after: Duration,
     /// The latest probe and when it went out. It is under way as long as its [`Token`] exists.
     probe: Option<(Weak<()>, Instant)>,
 }
@@ -36,10 +35,11 @@ pub(super) struct Token(Arc<()>);
 
 impl Probing {
     /// Something that failed at `now`.
-    pub(super) fn since(now: Instant) -> Self {
+    pub(super) fn since(now: Instant, give_up_after: Duration) -> Self {
         Self {
             due: now + FIRST_DELAY,
             delay: FIRST_DELAY,
+            give_up_after,
             probe: None,
         }
     }
@@ -83,7 +83,7 @@ impl Probing {
 
     fn is_under_way(&self, now: Instant) -> bool {
         self.probe.as_ref().is_some_and(|(probe, since)| {
-            probe.strong_count() > 0 && now.saturating_duration_since(*since) < PATIENCE
+            probe.strong_count() > 0 && now.saturating_duration_since(*since) < self.give_up_after
         })
     }
 }
@@ -92,10 +92,12 @@ impl Probing {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_mins(3);
+
     #[test]
     fn delays_double_to_a_minute_and_no_further() {
         let mut now = Instant::now();
-        let mut probing = Probing::since(now);
+        let mut probing = Probing::since(now, PATIENCE);
         for seconds in [5, 10, 20, 40, 60, 60] {
             let delay = Duration::from_secs(seconds);
             assert_eq!(probing.admit(now).err(), Some(delay));
@@ -111,7 +113,7 @@ mod tests {
     fn a_probe_holds_the_place_until_it_is_dropped_or_overdue() {
         let start = Instant::now();
         let now = start + FIRST_DELAY;
-        let mut probing = Probing::since(start);
+        let mut probing = Probing::since(start, PATIENCE);
         let dropped = probing.admit(now).expect("due");
         assert_eq!(probing.admit(now).err(), Some(WHILE_PROBED));
         drop(dropped);

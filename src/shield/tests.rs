@@ -30,6 +30,7 @@ fn shield_of(requests: u32) -> (Arc<Shield>, Hand) {
         window: SECOND * 60,
         reserve: 0.1,
         max_wait: SECOND * 2,
+        timeout: SECOND * 5,
     };
     (Shield::new(vec![key()], settings, clock), hand)
 }

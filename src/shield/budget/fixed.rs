@@ -30,7 +30,7 @@ pub(super) struct FixedWindow {
 struct Current {
     ending: Ending,
     remaining: u32,
-    /// Own units answered in this window.
+    /// Own requests answered in this window.
     own: u32,
 }
 
@@ -48,7 +48,7 @@ impl FixedWindow {
         let fresh = Current {
             ending: sample.ending,
             remaining: sample.remaining,
-            own: sample.cost,
+            own: sample.requests,
         };
         let Some(current) = &mut self.current else {
             self.current = Some(fresh);
@@ -60,7 +60,7 @@ impl FixedWindow {
         } else if sample.ending.after(&current.ending) == 0 {
             current.ending = current.ending.narrowed(sample.ending);
             current.remaining = current.remaining.min(sample.remaining);
-            current.own = current.own.saturating_add(sample.cost);
+            current.own = current.own.saturating_add(sample.requests);
         }
         opened
     }
@@ -169,7 +169,7 @@ mod tests {
             received: now,
             limit: 120,
             remaining,
-            cost: 1,
+            requests: 1,
             own: Own { least: 1, most: 1 },
             settled_before: 0,
             ending: ending.expect("an end"),

@@ -29,9 +29,9 @@ pub(super) struct Level {
     pub(super) sent: Instant,
     pub(super) received: Instant,
     pub(super) remaining: u32,
-    /// Own units answered before it was sent: surely counted before.
+    /// Own requests answered before it was sent: surely counted before.
     pub(super) settled_before: u64,
-    /// Own units started until it was received: what is counted is among them.
+    /// Own requests started until it was received: what is counted is among them.
     pub(super) started: u64,
 }
 

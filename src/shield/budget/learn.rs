@@ -48,7 +48,7 @@ impl Budget {
             received: now,
             limit: self.limit,
             remaining: remaining.min(self.limit),
-            cost: if signals.is_429 { 0 } else { entry.cost },
+            requests: u32::from(!signals.is_429),
             own: self.log.own(entry, now),
             settled_before: entry.settled_before,
             ending,

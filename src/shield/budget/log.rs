@@ -1,7 +1,12 @@
 //! The log of own requests: the part of the budget that needs no proof of anything.
 //!
 //! Flameup counts a request at some moment between its start and its answer. So a request counts
-//! here from its start until one window after its answer, and one under way always counts.
+//! here from its start until one window after its answer, and one under way always counts. One is
+//! given up only when it cannot be under way any more, whatever the upstream's timeout.
+//!
+//! # Units
+//! What a request costs, its price, is in units; one whose price is two is still one request. Prices
+//! are what is spent, requests are what Flameup counts.
 //!
 //! # Invariants
 //! If a request starts only while fewer than `limit` count, no interval as long as the window holds
@@ -21,17 +26,26 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Log {
     window: Duration,
+    /// When a request of which nothing is heard is taken for lost.
+    give_up_after: Duration,
     next_id: u64,
-    /// Units started up to a moment, and all before it; one entry a request, in order of their ids.
-    started: VecDeque<(Instant, u64)>,
-    /// Units answered (or given up) up to a moment, and all before it.
-    settled: VecDeque<(Instant, u64)>,
-    started_total: u64,
-    settled_total: u64,
-    /// Units that left `settled` because they count no longer.
-    gone: u64,
+    /// What was started up to a moment, and all before it; one entry a request, in order of their ids.
+    started: VecDeque<(Instant, Sum)>,
+    /// What was answered (or given up) up to a moment, and all before it.
+    settled: VecDeque<(Instant, Sum)>,
+    started_total: Sum,
+    settled_total: Sum,
+    /// What left `settled` because it counts no longer.
+    gone: Sum,
     under_way: BTreeMap<u64, (Instant, u32)>,
     units_under_way: u32,
+}
+
+/// So much since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    units: u64,
+    requests: u64,
 }
 
 /// A request under way.
@@ -40,11 +54,11 @@ pub(super) struct Entry {
     id: u64,
     pub(super) cost: u32,
     pub(super) at: Instant,
-    /// Units settled when it started.
+    /// Requests settled when it started.
     pub(super) settled_before: u64,
 }
 
-/// How many own units Flameup may count when it counts a given request, that one among them.
+/// How many own requests Flameup may count when it counts a given request, that one among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Own {
     pub(super) least: u32,
@@ -52,15 +66,16 @@ pub(super) struct Own {
 }
 
 impl Log {
-    pub(super) fn new(window: Duration) -> Self {
+    pub(super) fn new(window: Duration, give_up_after: Duration) -> Self {
         Self {
             window,
+            give_up_after,
             next_id: 0,
             started: VecDeque::new(),
             settled: VecDeque::new(),
-            started_total: 0,
-            settled_total: 0,
-            gone: 0,
+            started_total: Sum::default(),
+            settled_total: Sum::default(),
+            gone: Sum::default(),
             under_way: BTreeMap::new(),
             units_under_way: 0,
         }
@@ -70,7 +85,7 @@ impl Log {
         self.tidy(now);
         let id = self.next_id;
         self.next_id += 1;
-        self.started_total += u64::from(cost);
+        self.started_total.add(cost);
         self.started.push_back((now, self.started_total));
         self.under_way.insert(id, (now, cost));
         self.units_under_way = self.units_under_way.saturating_add(cost);
@@ -78,7 +93,7 @@ impl Log {
             id,
             cost,
             at: now,
-            settled_before: self.settled_total,
+            settled_before: self.settled_total.requests,
         }
     }
 
@@ -99,13 +114,12 @@ impl Log {
     pub(super) fn withdraw(&mut self, entry: &Entry, now: Instant) -> bool {
         let open = self.under_way.remove(&entry.id).is_some();
         if open {
-            let cost = u64::from(entry.cost);
             self.units_under_way = self.units_under_way.saturating_sub(entry.cost);
-            self.started_total -= cost;
+            self.started_total.remove(entry.cost);
             let oldest = self.next_id - self.started.len() as u64;
             let index = usize::try_from(entry.id.saturating_sub(oldest)).unwrap_or(usize::MAX);
             for (_, total) in self.started.iter_mut().skip(index) {
-                *total -= cost;
+                total.remove(entry.cost);
             }
         }
         self.tidy(now);
@@ -115,7 +129,7 @@ impl Log {
     fn close(&mut self, cost: u32, at: Instant) {
         let at = self.settled.back().map_or(at, |&(last, _)| last.max(at));
         self.units_under_way = self.units_under_way.saturating_sub(cost);
-        self.settled_total += u64::from(cost);
+        self.settled_total.add(cost);
         self.settled.push_back((at, self.settled_total));
     }
 
@@ -123,23 +137,25 @@ impl Log {
     pub(super) fn counting(&self, now: Instant) -> u32 {
         let gone = now
             .checked_sub(self.window)
-            .map_or(0, |since| up_to(&self.settled, since, self.gone));
-        units(self.started_total.saturating_sub(gone))
+            .map_or(Sum::default(), |since| {
+                up_to(&self.settled, since, self.gone)
+            });
+        units(self.started_total.units.saturating_sub(gone.units))
     }
 
     /// Units under way, without those given up.
     pub(super) fn under_way(&self, now: Instant) -> u32 {
         let entries = self.under_way.values();
         let given_up: u32 = entries
-            .take_while(|&&(at, _)| now.saturating_duration_since(at) >= self.window * 2)
+            .take_while(|&&(at, _)| now.saturating_duration_since(at) >= self.give_up_after)
             .map(|&(_, cost)| cost)
             .sum();
         self.units_under_way.saturating_sub(given_up)
     }
 
-    /// Units ever started.
+    /// Requests ever started.
     pub(super) fn started_total(&self) -> u64 {
-        self.started_total
+        self.started_total.requests
     }
 
     /// What Flameup may have counted of us when it counted `entry`, answered at `now`.
@@ -148,12 +164,14 @@ impl Log {
     pub(super) fn own(&self, entry: &Entry, now: Instant) -> Own {
         let before = |moment: Instant| moment.checked_sub(self.window);
         let surely_gone =
-            before(entry.at).map_or(0, |since| up_to(&self.settled, since, self.gone));
-        let maybe_gone = before(now).map_or(0, |since| up_to(&self.started, since, 0));
-        let surely_there = entry.settled_before.saturating_add(u64::from(entry.cost));
+            before(entry.at).map_or(0, |since| up_to(&self.settled, since, self.gone).requests);
+        let maybe_gone = before(now).map_or(0, |since| {
+            up_to(&self.started, since, Sum::default()).requests
+        });
+        let surely_there = entry.settled_before.saturating_add(1);
         Own {
             least: units(surely_there.saturating_sub(maybe_gone)),
-            most: units(self.started_total.saturating_sub(surely_gone)),
+            most: units(self.started_total.requests.saturating_sub(surely_gone)),
         }
     }
 
@@ -162,44 +180,45 @@ impl Log {
     /// An answer is taken to come `delay` after the start.
     pub(super) fn opening(&self, ahead: u32, limit: u32, delay: Duration, now: Instant) -> Instant {
         let limit = u64::from(limit.max(1));
-        let rank = self.started_total + u64::from(ahead) + 1;
+        let started = self.started_total.units;
+        let rank = started + u64::from(ahead) + 1;
         let Some(mut must_go) = rank.checked_sub(limit).filter(|&rank| rank > 0) else {
             return now;
         };
         // Requests not started yet leave as many cycles later as the limit fits between.
         let cycle = self.window.saturating_add(delay);
         let mut later = Duration::ZERO;
-        if must_go > self.started_total {
-            let cycles = (must_go - self.started_total).div_ceil(limit);
+        if must_go > started {
+            let cycles = (must_go - started).div_ceil(limit);
             must_go = must_go.saturating_sub(cycles * limit);
             later = cycle.saturating_mul(u32::try_from(cycles).unwrap_or(u32::MAX));
         }
-        let leaves = if must_go <= self.gone {
+        let leaves = if must_go <= self.gone.units {
             now
-        } else if must_go <= self.settled_total {
+        } else if must_go <= self.settled_total.units {
             let at = reached(&self.settled, must_go).unwrap_or(now);
             at + self.window
         } else {
             let at = reached(&self.started, must_go).unwrap_or(now);
-            (at + delay).max(now).min(at + self.window * 2) + self.window
+            (at + delay).max(now).min(at + self.give_up_after) + self.window
         };
         let leaves = leaves.max(now);
         leaves.checked_add(later).unwrap_or(leaves)
     }
 
-    /// Forgets what counts no longer, and gives up requests of which nothing is heard for two
-    /// windows: they count for a last window, as if answered.
+    /// Forgets what counts no longer, and gives up requests of which nothing is heard for too long:
+    /// they count for a last window, as if answered.
     fn tidy(&mut self, now: Instant) {
         while let Some((&id, &(at, cost))) = self.under_way.first_key_value() {
-            if now.saturating_duration_since(at) < self.window * 2 {
+            if now.saturating_duration_since(at) < self.give_up_after {
                 break;
             }
             self.under_way.remove(&id);
-            self.close(cost, at + self.window * 2);
+            self.close(cost, at + self.give_up_after);
         }
         while let Some(&(at, total)) = self.settled.front() {
-            // Two windows more than it counts: requests under way are held against it.
-            if now.saturating_duration_since(at) < self.window * 3 {
+            // Longer than it counts: requests under way are held against it.
+            if now.saturating_duration_since(at) < self.give_up_after + self.window {
                 break;
             }
             self.gone = total;
@@ -209,15 +228,27 @@ impl Log {
             && self
                 .started
                 .get(1)
-                .is_some_and(|&(_, total)| total <= self.gone)
+                .is_some_and(|&(_, total)| total.units <= self.gone.units)
         {
             self.started.pop_front();
         }
     }
 }
 
-/// Units in `entries` up to and including `moment`; `before` if none.
-fn up_to(entries: &VecDeque<(Instant, u64)>, moment: Instant, before: u64) -> u64 {
+impl Sum {
+    fn add(&mut self, cost: u32) {
+        self.units += u64::from(cost);
+        self.requests += 1;
+    }
+
+    fn remove(&mut self, cost: u32) {
+        self.units -= u64::from(cost);
+        self.requests -= 1;
+    }
+}
+
+/// What is in `entries` up to and including `moment`; `before` if nothing.
+fn up_to(entries: &VecDeque<(Instant, Sum)>, moment: Instant, before: Sum) -> Sum {
     let index = entries.partition_point(|&(at, _)| at <= moment);
     index
         .checked_sub(1)
@@ -225,9 +256,9 @@ fn up_to(entries: &VecDeque<(Instant, u64)>, moment: Instant, before: u64) -> u6
         .map_or(before, |&(_, total)| total)
 }
 
-/// The moment at which the running total reached `total`.
-fn reached(entries: &VecDeque<(Instant, u64)>, total: u64) -> Option<Instant> {
-    let index = entries.partition_point(|&(_, sum)| sum < total);
+/// The moment at which the running total reached so many units.
+fn reached(entries: &VecDeque<(Instant, Sum)>, units: u64) -> Option<Instant> {
+    let index = entries.partition_point(|&(_, sum)| sum.units < units);
     entries.get(index).map(|&(at, _)| at)
 }
 
@@ -245,7 +276,7 @@ mod tests {
     #[test]
     fn a_request_counts_from_its_start_until_a_window_after_its_answer() {
         let start = Instant::now();
-        let mut log = Log::new(WINDOW);
+        let mut log = Log::new(WINDOW, WINDOW * 2);
         let entry = log.start(2, start);
         assert_eq!(log.counting(start + SECOND * 100), 2);
         assert!(log.settle(&entry, start + SECOND * 5));
@@ -256,7 +287,7 @@ mod tests {
     #[test]
     fn a_request_of_which_nothing_is_heard_is_given_up() {
         let start = Instant::now();
-        let mut log = Log::new(WINDOW);
+        let mut log = Log::new(WINDOW, WINDOW * 2);
         let lost = log.start(1, start);
         let later = log.start(1, start + WINDOW * 2);
         assert_eq!(log.under_way(start + WINDOW * 2), 1);
@@ -270,7 +301,7 @@ mod tests {
     fn a_request_that_was_never_sent_leaves_no_trace() {
         let start = Instant::now();
         let at = |second| start + SECOND * second;
-        let (mut log, mut without) = (Log::new(WINDOW), Log::new(WINDOW));
+        let (mut log, mut without) = (Log::new(WINDOW, WINDOW * 2), Log::new(WINDOW, WINDOW * 2));
         let mut unsent = Vec::new();
         for second in 0..300 {
             let (entry, same) = (log.start(1, at(second)), without.start(1, at(second)));
@@ -298,7 +329,7 @@ mod tests {
     #[test]
     fn room_opens_though_nobody_closes_what_is_given_up() {
         let start = Instant::now();
-        let mut log = Log::new(WINDOW);
+        let mut log = Log::new(WINDOW, WINDOW * 2);
         let _lost = log.start(1, start);
         let opens = start + WINDOW * 3;
         assert_eq!(log.opening(0, 1, SECOND, start + SECOND * 179), opens);
@@ -309,7 +340,7 @@ mod tests {
     #[test]
     fn what_is_there_is_told_within_the_delay_of_the_answer() {
         let start = Instant::now();
-        let mut log = Log::new(WINDOW);
+        let mut log = Log::new(WINDOW, WINDOW * 2);
         let first = log.start(1, start);
         log.settle(&first, start + SECOND);
         let second = log.start(1, start + SECOND * 59);
@@ -319,9 +350,22 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_two_is_told_as_one_request() {
+        let start = Instant::now();
+        let mut log = Log::new(WINDOW, WINDOW * 2);
+        let retry = log.start(2, start);
+        log.settle(&retry, start + SECOND);
+        let entry = log.start(2, start + SECOND * 2);
+        log.settle(&entry, start + SECOND * 3);
+        let own = log.own(&entry, start + SECOND * 3);
+        assert_eq!(own, Own { least: 2, most: 2 });
+        assert_eq!(log.counting(start + SECOND * 3), 4);
+    }
+
+    #[test]
     fn the_opening_follows_what_leaves() {
         let start = Instant::now();
-        let mut log = Log::new(WINDOW);
+        let mut log = Log::new(WINDOW, WINDOW * 2);
         let delay = SECOND;
         assert_eq!(log.opening(0, 2, delay, start), start);
         let first = log.start(1, start);
@@ -336,7 +380,7 @@ mod tests {
     #[test]
     fn the_log_forgets() {
         let start = Instant::now();
-        let mut log = Log::new(WINDOW);
+        let mut log = Log::new(WINDOW, WINDOW * 2);
         for second in 0..10_000 {
             let entry = log.start(1, start + SECOND * second);
             log.settle(&entry, start + SECOND * second);

@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) lost_percent: u64,
     /// Spends of which nothing is sent, given back some time later.
     pub(super) unsent_percent: u64,
+    /// Requests whose price is two.
+    pub(super) dear_percent: u64,
     /// The first boundary of a fixed window, before the start.
     pub(super) phase_ms: u64,
     pub(super) foreign_per_window: u32,
@@ -90,6 +92,7 @@ impl Simulation {
         let settings = Settings {
             requests: world.limit,
             window: world.window,
+            timeout: Duration::from_millis(world.delay_ms.1),
         };
         let anchor = start.checked_sub(Duration::from_millis(world.phase_ms));
         let anchor = anchor.expect("the start is late enough");
@@ -246,9 +249,11 @@ impl Simulation {
                 self.promise.get_or_insert(opening);
                 return;
             }
+            let is_dear = self.world.dear_percent > 0 && self.pick(100) < self.world.dear_percent;
+            let price = 1 + u32::from(is_dear);
             let spent = self
                 .budget
-                .spend(1, self.now)
+                .spend(price, self.now)
                 .expect("the opening is honest");
             if let Some(promised) = self.promise.take() {
                 self.outcome.predicted += 1;
@@ -335,6 +340,7 @@ pub(super) fn documented(kind: limiter::Kind) -> World {
         delay_ms: (50, 300),
         lost_percent: 0,
         unsent_percent: 0,
+        dear_percent: 0,
         phase_ms: 17_300,
         foreign_per_window: 0,
         foreign_windows: (0, u32::MAX),

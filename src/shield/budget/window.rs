@@ -37,9 +37,10 @@ pub(super) struct Sample {
     pub(super) received: Instant,
     pub(super) limit: u32,
     pub(super) remaining: u32,
-    pub(super) cost: u32,
+    /// How many requests it says were counted: none if it is a 429.
+    pub(super) requests: u32,
     pub(super) own: Own,
-    /// Own units answered before this was sent.
+    /// Own requests answered before this was sent.
     pub(super) settled_before: u64,
     pub(super) ending: Ending,
 }
