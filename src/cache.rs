@@ -41,7 +41,7 @@ pub mod store;
 pub mod view;
 
 use changes::{Asked, Changes, Number, Publication, Started, UnderWay};
-use collapse::{Collapse, Joined, Obligation, TooManyWaiters};
+use collapse::{Asker, Collapse, Joined, Obligation, TooManyWaiters};
 use control::RequestDirectives;
 use entry::{Entry, Lifetime};
 use freshness::{StaleWindows, Verdict};
@@ -377,10 +377,10 @@ impl<F: Clone> Cache<F> {
     pub fn join(
         &self,
         flight: &CacheKey,
-        urgency: u8,
+        asker: Asker,
         now: Instant,
     ) -> Result<Joined<Landing<F>>, TooManyWaiters> {
-        self.flights.join(flight, urgency, now)
+        self.flights.join(flight, asker, now)
     }
 
     /// Whether somebody fetches this person already.

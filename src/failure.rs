@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use crate::cache::collapse;
 use crate::cache::storable;
+use crate::shield::queue::Refusal;
 use crate::{auth, json, route, shield, upstream};
 
 /// Why a request gets an answer of the gateway's own.
@@ -112,9 +113,12 @@ impl Failure {
         }
     }
 
-    /// Whether this is about one caller's share: another caller may well be admitted.
-    pub fn is_of_one_caller(&self) -> bool {
-        matches!(self, Self::Shield(shield::Error::Budget(_)))
+    /// The refusal of one caller's turn, if it is that: another caller may well have one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Shield(shield::Error::Budget(refusal)) => Some(refusal),
+            _ => None,
+        }
     }
 
     /// Why nothing was sent to Flameup, as far as this request knows; `None` if something was.

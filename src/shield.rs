@@ -30,7 +30,7 @@ mod waiting;
 
 use crate::clock::Clock;
 use crate::config::ApiKey;
-use breaker::Breaker;
+use breaker::{Breaker, Outcome};
 use budget::{Budget, Snapshot};
 use key::Keys;
 use permit::Passes;
@@ -322,6 +322,14 @@ impl Shield {
         Ok(permit)
     }
 
+    /// The refusal of somebody who waited as long as it could for a turn of another's.
+    pub fn refuse(&self, claim: &Claim) -> Error {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let State { queue, budget, .. } = &mut *state;
+        Error::Budget(queue.refuse(claim.ask(1, now), budget, now))
+    }
+
     /// Takes a place in the queue, or is refused one.
     fn enter(self: &Arc<Self>, claim: &Claim, cost: u32) -> Result<Waiting, Error> {
         let now = self.clock.now();
@@ -329,14 +337,7 @@ impl Shield {
         // Only to refuse at once what will not be sent: the passes proper are taken when the turn
         // comes, so that no probe's place is kept by somebody who queues.
         drop(state.passes(now)?);
-        let ask = Ask {
-            caller: claim.caller,
-            class: claim.class,
-            weight: claim.weight,
-            deadline: now + claim.patience,
-            cost,
-            known: claim.known,
-        };
+        let ask = claim.ask(cost, now);
         let (ticket, turn) = oneshot::channel();
         let State { queue, budget, .. } = &mut *state;
         let offered = queue.offer(ask, ticket, budget, now);
@@ -349,6 +350,19 @@ impl Shield {
             turn,
             place: Some(place),
         })
+    }
+}
+
+impl Claim {
+    fn ask(&self, cost: u32, now: Instant) -> Ask {
+        Ask {
+            caller: self.caller,
+            class: self.class,
+            weight: self.weight,
+            deadline: now + self.patience,
+            cost,
+            known: self.known,
+        }
     }
 }
 
@@ -384,11 +398,16 @@ impl State {
         ask(&mut self.retries, limit, now)
     }
 
-    /// Gives back a turn of which nothing was sent, to whoever is next.
-    fn give_back(&mut self, turn: Turn, now: Instant) {
+    /// Gives back a turn of which nothing was sent, to whoever is next; `outcome` if it was tried.
+    fn give_back(&mut self, turn: Turn, outcome: Option<Outcome>, now: Instant) {
         let Turn { spent, passes } = turn;
         // Whoever is next may be the probe that this one was.
-        drop(passes);
+        let Passes { key, breaker } = passes;
+        drop(key);
+        match outcome {
+            Some(outcome) => self.breaker.report(breaker, outcome, now),
+            None => drop(breaker),
+        }
         self.budget.give_back(spent, now);
         self.stir(now);
     }

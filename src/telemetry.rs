@@ -73,6 +73,33 @@ pub struct Spending<'a> {
     pub duration: Duration,
 }
 
+/// Counts what a forward costs when it ends, however it does.
+#[derive(Debug)]
+#[must_use = "it counts when it is dropped"]
+pub struct Spend<'a> {
+    telemetry: &'a Telemetry,
+    workspace: &'a str,
+    client: &'a str,
+    purpose: Purpose,
+    was_sent: bool,
+}
+
+impl Spend<'_> {
+    /// Ends it: `was_sent` if Flameup may have counted it.
+    pub fn end(mut self, was_sent: bool) {
+        self.was_sent = was_sent;
+    }
+}
+
+impl Drop for Spend<'_> {
+    fn drop(&mut self) {
+        if self.was_sent {
+            let metrics = &self.telemetry.metrics.shield;
+            metrics.spent(self.workspace, self.client, self.purpose);
+        }
+    }
+}
+
 impl Telemetry {
     /// Telemetry that writes the access log as told.
     ///
@@ -156,6 +183,22 @@ impl Telemetry {
             error = chain(failure) },
             "forward failed"
         );
+    }
+
+    /// Begins to count what a forward costs. One that is called off is counted too.
+    pub fn spends<'a>(
+        &'a self,
+        workspace: &'a str,
+        client: &'a str,
+        purpose: Purpose,
+    ) -> Spend<'a> {
+        Spend {
+            telemetry: self,
+            workspace,
+            client,
+            purpose,
+            was_sent: true,
+        }
     }
 
     /// Counts how long a forward waited for its turn, or that it was refused one.

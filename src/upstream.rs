@@ -153,11 +153,13 @@ impl Upstream {
         deadline: tokio::time::Instant,
         now: Instant,
     ) -> (Result<Response, Error>, Receipt) {
-        let built = request.build(&self.base, &permit.credential().authorization);
+        let request = match request.build(&self.base, &permit.credential().authorization) {
+            Ok(request) => request,
+            Err(error) => return (Err(Error::Build(error)), Receipt::UNSPENT),
+        };
         let sent = permit.spend();
         let mut heard = None;
         let answer = async {
-            let request = built.map_err(Error::Build)?;
             let client = self.client.read().clone();
             let response = client.request(request).await.map_err(Error::of_request)?;
             heard = Some(Heard::of(&response));
@@ -166,7 +168,8 @@ impl Upstream {
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or(Err(Error::Timeout));
-        (answer, Receipt::new(sent, heard))
+        let receipt = Receipt::new(sent, heard, &answer);
+        (answer, receipt)
     }
 }
 
@@ -197,6 +200,26 @@ impl Error {
             | Self::Closed(_) => true,
             Self::Build(_)
             | Self::Certificate(_)
+            | Self::Protocol(_)
+            | Self::Timeout
+            | Self::Body(_)
+            | Self::TooLarge
+            | Self::TooLargeToRelay
+            | Self::Encoded
+            | Self::QuotesKey => false,
+        }
+    }
+
+    /// Whether nothing was sent for certain: there was no connection to send it over.
+    fn is_unsent(&self) -> bool {
+        match self {
+            Self::Build(_)
+            | Self::ConnectTimeout
+            | Self::Resolve(_)
+            | Self::Refused(_)
+            | Self::Certificate(_)
+            | Self::Connect(_) => true,
+            Self::Closed(_)
             | Self::Protocol(_)
             | Self::Timeout
             | Self::Body(_)

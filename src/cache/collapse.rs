@@ -5,10 +5,10 @@
 //! it survives the caller that started it; an obligation that is dropped unspent wakes its
 //! followers, so a fetch that vanishes strands nobody.
 //!
-//! A fetch waits for its turn before it is sent. A more urgent caller that joins meanwhile gets an
-//! obligation too and waits in its own class; whichever attempt has its turn first is launched,
-//! and the others find out when they try. So nobody waits longer for a person because somebody
-//! less urgent asked first.
+//! A fetch waits for its turn before it is sent, and again if it is to be sent once more. A more urgent
+//! caller that joins meanwhile gets an obligation too, and so do a few others that are as urgent: each
+//! waits for its own turn. Whichever attempt has it first is launched, and the others are told to
+//! leave. So nobody waits longer for a person because somebody else asked first.
 //!
 //! # Invariants
 //! - At most one flight per key, and of its attempts at most one is sent, or two once the first
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,10 @@ use super::key::CacheKey;
 /// Most callers that wait for one key. More than this is a stampede on one person that no answer
 /// of Flameup's would serve in time; each waiter costs a few hundred bytes.
 pub const MAX_WAITERS: usize = 1000;
+
+/// Most attempts of a flight that wait as urgently as each other: enough that one caller's full line
+/// holds up few, and few enough that a person in demand fills no queue.
+const MAX_ATTEMPTS: u8 = 4;
 
 /// Independent locks, so that misses for different people do not wait for one another.
 const SHARDS: usize = 16;
@@ -58,8 +63,12 @@ struct Flight<T> {
     sent_at: Option<Instant>,
     /// The attempt that was sent has stalled, and another was let go in its place.
     replaced: bool,
+    /// Those with an attempt that waits or was sent, while it waits.
+    callers: SmallVec<[u32; MAX_ATTEMPTS as usize]>,
     /// Tells the attempts that nobody wants them any more.
     called_off: CancellationToken,
+    /// Tells those that wait that another one is sent.
+    superseded: CancellationToken,
     /// Obligations not yet spent.
     attempts: u8,
     /// Those of them that were sent.
@@ -77,6 +86,15 @@ enum Progress<T> {
     Landed(T),
     /// It was called off.
     Cancelled,
+}
+
+/// Who joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// How urgent it is; the greater, the more.
+    pub urgency: u8,
+    /// Tells callers apart: each waits in a line of its own.
+    pub caller: u32,
 }
 
 /// What joining gives.
@@ -115,22 +133,22 @@ impl<T: Clone> Collapse<T> {
     }
 
     /// Joins the flight for `key`. It is begun if there is none, joined with an attempt of one's
-    /// own if it waits less urgently, and replaced if it has stalled.
+    /// own if it waits less urgently or for others alone, and replaced if it has stalled.
     ///
     /// # Errors
     /// When [`MAX_WAITERS`] wait for this key already.
     pub fn join(
         self: &Arc<Self>,
         key: &CacheKey,
-        urgency: u8,
+        asker: Asker,
         now: Instant,
     ) -> Result<Joined<T>, TooManyWaiters> {
         let mut flights = self.shard(key).lock();
         let (flight, right) = match flights.entry(key.clone()) {
-            Entry::Vacant(vacant) => (vacant.insert(Flight::new(urgency)), Some(Right::First)),
+            Entry::Vacant(vacant) => (vacant.insert(Flight::new(asker)), Some(Right::First)),
             Entry::Occupied(occupied) => {
                 let flight = occupied.into_mut();
-                let right = flight.right(urgency, self.stall_after, now);
+                let right = flight.right(asker, self.stall_after, now);
                 (flight, right)
             }
         };
@@ -147,6 +165,11 @@ impl<T: Clone> Collapse<T> {
                 key: key.clone(),
                 progress: Arc::clone(&flight.progress),
                 called_off: flight.called_off.clone(),
+                superseded: match right {
+                    Right::First => flight.superseded.clone(),
+                    // It is there because another one is sent.
+                    Right::Replacement => CancellationToken::new(),
+                },
                 right,
                 launched: false,
                 spent: false,
@@ -230,6 +253,7 @@ impl<T> Collapse<T> {
                 .progress
                 .send_replace(Progress::Landed(outcome));
         }
+        flight.get().superseded.cancel();
         flight.remove();
     }
 }
@@ -244,14 +268,16 @@ enum Right {
 }
 
 impl<T> Flight<T> {
-    fn new(urgency: u8) -> Self {
+    fn new(asker: Asker) -> Self {
         let progress = Arc::new(watch::Sender::new(Progress::Waiting));
         Self {
             progress,
-            urgency,
+            urgency: asker.urgency,
             sent_at: None,
             replaced: false,
+            callers: SmallVec::from_iter([asker.caller]),
             called_off: CancellationToken::new(),
+            superseded: CancellationToken::new(),
             attempts: 0,
             sent: 0,
         }
@@ -268,10 +294,18 @@ impl<T> Flight<T> {
     }
 
     /// Whether a caller that joins now gets an attempt of its own.
-    fn right(&mut self, urgency: u8, stall_after: Duration, now: Instant) -> Option<Right> {
+    fn right(&mut self, asker: Asker, stall_after: Duration, now: Instant) -> Option<Right> {
         match self.sent_at {
-            None if urgency > self.urgency => {
-                self.urgency = urgency;
+            None if asker.urgency > self.urgency => {
+                self.urgency = asker.urgency;
+                self.callers.push(asker.caller);
+                Some(Right::First)
+            }
+            None if asker.urgency == self.urgency
+                && self.attempts < MAX_ATTEMPTS
+                && !self.callers.contains(&asker.caller) =>
+            {
+                self.callers.push(asker.caller);
                 Some(Right::First)
             }
             Some(sent_at)
@@ -292,7 +326,8 @@ pub struct Follower<T> {
 }
 
 impl<T: Clone> Follower<T> {
-    /// Waits for the landing, for as long as `patience`.
+    /// Waits for the landing, for as long as `patience`, or until a fetch that was sent waits for its
+    /// turn again: that is the end of this wait too, and who joins anew may be charged with a fetch.
     ///
     /// # Errors
     /// When there is none in time; see [`Error`].
@@ -300,13 +335,18 @@ impl<T: Clone> Follower<T> {
     /// # Cancellation
     /// A follower that is dropped leaves; the flight goes on.
     pub async fn wait(&mut self, patience: Duration) -> Result<T, Error> {
-        let landed =
-            |progress: &Progress<T>| matches!(progress, Progress::Landed(_) | Progress::Cancelled);
-        match tokio::time::timeout(patience, self.progress.wait_for(landed)).await {
+        let was_sent = !self.is_waiting();
+        let ends = |progress: &Progress<T>| match progress {
+            Progress::Landed(_) | Progress::Cancelled => true,
+            Progress::Waiting => was_sent,
+            Progress::Sent => false,
+        };
+        match tokio::time::timeout(patience, self.progress.wait_for(ends)).await {
             Err(_) => Err(Error::Deadline),
             Ok(Ok(progress)) => match &*progress {
                 Progress::Landed(outcome) => Ok(outcome.clone()),
-                Progress::Waiting | Progress::Sent | Progress::Cancelled => Err(Error::Abandoned),
+                Progress::Waiting => Err(Error::Deadline),
+                Progress::Sent | Progress::Cancelled => Err(Error::Abandoned),
             },
             Ok(Err(_)) => Err(Error::Abandoned),
         }
@@ -338,6 +378,7 @@ pub struct Obligation<T> {
     key: CacheKey,
     progress: Progresses<T>,
     called_off: CancellationToken,
+    superseded: CancellationToken,
     right: Right,
     launched: bool,
     spent: bool,
@@ -353,6 +394,7 @@ impl<T> Obligation<T> {
             }
             flight.sent_at.get_or_insert(now);
             flight.sent += 1;
+            flight.superseded.cancel();
             flight.progress.send_if_modified(|progress| {
                 let waiting = matches!(progress, Progress::Waiting);
                 if waiting {
@@ -364,6 +406,34 @@ impl<T> Obligation<T> {
         });
         self.launched = launched.unwrap_or(false);
         self.launched
+    }
+
+    /// Says that this attempt, which was sent in vain, waits for another turn. Unless another is under
+    /// way, the flight waits with it: who joins may get an attempt again.
+    pub fn wait_again(&mut self) {
+        if !std::mem::take(&mut self.launched) {
+            return;
+        }
+        self.right = Right::First;
+        let superseded = self.collapse.with_flight(self, |flight| {
+            flight.sent -= 1;
+            if flight.sent == 0 {
+                flight.sent_at = None;
+                flight.replaced = false;
+                flight.superseded = CancellationToken::new();
+                flight.progress.send_replace(Progress::Waiting);
+            }
+            flight.superseded.clone()
+        });
+        if let Some(superseded) = superseded {
+            self.superseded = superseded;
+        }
+    }
+
+    /// Resolves when this attempt need not wait any longer, as another one is sent or has landed; not
+    /// otherwise.
+    pub fn superseded(&self) -> impl Future<Output = ()> + Send + use<T> {
+        self.superseded.clone().cancelled_owned()
     }
 
     /// Resolves when the flight is called off, and otherwise never.
@@ -398,8 +468,12 @@ mod tests {
     use super::*;
 
     const STALL: Duration = Duration::from_secs(2);
-    const URGENCY: u8 = 1;
+    const ASKER: Asker = asker(1, 1);
     const PATIENCE: Duration = Duration::from_mins(1);
+
+    const fn asker(urgency: u8, caller: u32) -> Asker {
+        Asker { urgency, caller }
+    }
 
     fn flights() -> (Arc<Collapse<u32>>, CacheKey, Instant) {
         (
@@ -415,7 +489,7 @@ mod tests {
         now: Instant,
     ) -> (Follower<u32>, Option<Obligation<u32>>) {
         let joined = collapse
-            .join(key, URGENCY, now)
+            .join(key, ASKER, now)
             .expect("room for one more waiter");
         let mut obligation = joined.obligation;
         if let Some(obligation) = &mut obligation {
@@ -550,25 +624,25 @@ mod tests {
             .map(|_| join(&collapse, &key, now))
             .collect();
         assert_eq!(
-            collapse.join(&key, URGENCY, now).map(|_| ()),
+            collapse.join(&key, ASKER, now).map(|_| ()),
             Err(TooManyWaiters)
         );
         let other = CacheKey::of_id(0, "u2");
-        assert!(collapse.join(&other, URGENCY, now).is_ok());
+        assert!(collapse.join(&other, ASKER, now).is_ok());
         drop(waiting);
-        assert!(collapse.join(&key, URGENCY, now).is_ok());
+        assert!(collapse.join(&key, ASKER, now).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_more_urgent_caller_waits_in_its_own_class_and_one_attempt_is_sent() {
         let (collapse, key, now) = flights();
-        let mut batch = collapse.join(&key, 0, now).expect("room");
+        let mut batch = collapse.join(&key, asker(0, 1), now).expect("room");
         let mut waiting = batch.obligation.take().expect("the first to join fetches");
-        let urgent = collapse.join(&key, 2, now).expect("room");
+        let urgent = collapse.join(&key, asker(2, 1), now).expect("room");
         let mut overtaking = urgent.obligation.expect("it must not wait as a batch does");
         assert!(
             collapse
-                .join(&key, 2, now)
+                .join(&key, asker(2, 1), now)
                 .expect("room")
                 .obligation
                 .is_none()
@@ -585,9 +659,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refused_attempt_leaves_the_flight_to_the_one_that_still_waits() {
         let (collapse, key, now) = flights();
-        let mut batch = collapse.join(&key, 0, now).expect("room");
+        let mut batch = collapse.join(&key, asker(0, 1), now).expect("room");
         let mut waiting = batch.obligation.take().expect("the first to join fetches");
-        let urgent = collapse.join(&key, 2, now).expect("room");
+        let urgent = collapse.join(&key, asker(2, 1), now).expect("room");
         urgent
             .obligation
             .expect("an attempt of its own")
@@ -600,13 +674,55 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_and_failed_is_heard_at_once_though_another_still_waits() {
         let (collapse, key, now) = flights();
-        let mut batch = collapse.join(&key, 0, now).expect("room");
+        let mut batch = collapse.join(&key, asker(0, 1), now).expect("room");
         let mut waiting = batch.obligation.take().expect("the first to join fetches");
-        let urgent = collapse.join(&key, 2, now).expect("room");
+        let urgent = collapse.join(&key, asker(2, 1), now).expect("room");
         let mut overtaking = urgent.obligation.expect("an attempt of its own");
         assert!(overtaking.launch(now));
         overtaking.land(503, false, |_| {});
         assert_eq!(batch.follower.wait(PATIENCE).await, Ok(503));
         assert!(!waiting.launch(now), "there is nobody left to fetch for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_as_urgent_wait_on_their_own_and_leave_when_one_is_sent() {
+        let (collapse, key, now) = flights();
+        let mut attempts = Vec::new();
+        for caller in [1, 2, 2, 3, 4, 5, 6] {
+            let joined = collapse.join(&key, asker(1, caller), now).expect("room");
+            attempts.extend(joined.obligation.map(|obligation| (caller, obligation)));
+        }
+        let callers: Vec<_> = attempts.iter().map(|(caller, _)| *caller).collect();
+        assert_eq!(callers, [1, 2, 3, 4]);
+        let (_, mut second) = attempts.remove(1);
+        assert!(second.launch(now));
+        for (_, mut other) in attempts {
+            other.superseded().await;
+            assert!(!other.launch(now));
+        }
+        let mut late = collapse.join(&key, asker(1, 7), now).expect("room");
+        assert!(late.obligation.is_none());
+        second.land(7, true, |_| {});
+        assert_eq!(late.follower.wait(PATIENCE).await, Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_in_vain_waits_again_and_may_be_overtaken() {
+        let (collapse, key, now) = flights();
+        let (mut follower, obligation) = join(&collapse, &key, now);
+        let mut first = obligation.expect("the first to join fetches");
+        assert!(!follower.is_waiting());
+        first.wait_again();
+        assert!(follower.is_waiting());
+        let stalled = collapse.join(&key, ASKER, now + STALL * 2).expect("room");
+        assert!(stalled.obligation.is_none(), "nothing stalls that waits");
+        let other = collapse.join(&key, asker(1, 2), now).expect("room");
+        let mut other = other.obligation.expect("it waits");
+        assert!(other.launch(now));
+        first.superseded().await;
+        assert!(!first.launch(now), "another attempt is sent");
+        drop(first);
+        other.land(7, true, |_| {});
+        assert_eq!(follower.wait(PATIENCE).await, Ok(7));
     }
 }

@@ -3,7 +3,8 @@
 //! A shared fetch runs in a task of its own: it survives the caller that started it, and its own
 //! deadline ends it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 
@@ -30,7 +31,10 @@ use crate::workspace::{Place, Workspace};
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) workspace: Arc<Workspace>,
+    /// As it was made; what is left of its patience is told by `wait_until`.
     pub(super) claim: Claim,
+    /// How long it may wait for turns, all in all.
+    pub(super) wait_until: Instant,
     /// Whose share it is charged to.
     pub(super) client: Arc<str>,
     pub(super) person: PersonRef<'static>,
@@ -42,6 +46,11 @@ pub(super) struct Fetch {
     pub(super) purpose: Purpose,
 }
 
+/// What becomes of one attempt, for the request that it was made for: others may wait for the same
+/// person and be luckier, or less.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempt(Arc<OnceLock<Arc<Failure>>>);
+
 impl Gateway {
     /// Fetches in a task of its own, which spends `obligation` whatever happens: waits for its
     /// turn, and sends if no other attempt has.
@@ -49,19 +58,25 @@ impl Gateway {
         self: &Arc<Self>,
         fetch: Fetch,
         obligation: Obligation<Landing<Arc<Failure>>>,
-    ) {
-        let gateway = Arc::clone(self);
+    ) -> Attempt {
+        let attempt = Attempt::default();
+        let (gateway, own) = (Arc::clone(self), attempt.clone());
         tokio::spawn(async move {
-            let cancelled = obligation.cancelled();
+            let (cancelled, superseded) = (obligation.cancelled(), obligation.superseded());
             let turn = tokio::select! {
                 turn = gateway.turn(&fetch) => turn,
                 () = cancelled => return,
+                () = superseded => return,
             };
             match turn {
-                Ok(permit) => gateway.fetch_for(&fetch, permit, obligation).await,
-                Err(refused) => gateway.fulfil(obligation, Err(Arc::new(refused.into()))),
+                Ok(permit) => gateway.fetch_for(&fetch, permit, obligation, &own).await,
+                Err(refused) => {
+                    let refused = own.failed(refused.into());
+                    gateway.fulfil(obligation, Err(refused));
+                }
             }
         });
+        attempt
     }
 
     /// Fetches in a task of its own, now that there is a permit.
@@ -72,7 +87,10 @@ impl Gateway {
         obligation: Obligation<Landing<Arc<Failure>>>,
     ) {
         let gateway = Arc::clone(self);
-        tokio::spawn(async move { gateway.fetch_for(&fetch, permit, obligation).await });
+        tokio::spawn(async move {
+            let own = Attempt::default();
+            gateway.fetch_for(&fetch, permit, obligation, &own).await;
+        });
     }
 
     async fn fetch_for(
@@ -80,17 +98,17 @@ impl Gateway {
         fetch: &Fetch,
         permit: Permit,
         mut obligation: Obligation<Landing<Arc<Failure>>>,
+        own: &Attempt,
     ) {
         if !obligation.launch(self.clock.now()) {
             return; // Another attempt is under way, or has landed. The permit is given back.
         }
         let cancelled = obligation.cancelled();
-        tokio::select! {
-            landing = self.fetch(fetch, permit) => {
-                self.fulfil(obligation, landing.map_err(Arc::new));
-            }
-            () = cancelled => {}
-        }
+        let landing = tokio::select! {
+            landing = self.fetch(fetch, permit, Some(&mut obligation)) => landing,
+            () = cancelled => return,
+        };
+        self.fulfil(obligation, landing.map_err(|failure| own.failed(failure)));
     }
 
     pub(super) fn fulfil(
@@ -103,35 +121,54 @@ impl Gateway {
 
     /// Waits for a turn.
     pub(super) async fn turn(&self, fetch: &Fetch) -> Result<Permit, shield::Error> {
+        let shield = fetch.workspace.shield();
+        let claim = fetch.claim_at(self.clock.now());
+        self.counted(fetch, shield.admit(&claim)).await
+    }
+
+    /// Counts how a turn is waited for.
+    async fn counted(
+        &self,
+        fetch: &Fetch,
+        turn: impl Future<Output = Result<Permit, shield::Error>>,
+    ) -> Result<Permit, shield::Error> {
         let began = self.clock.now();
-        let permit = fetch.workspace.shield().admit(&fetch.claim).await;
+        let permit = turn.await;
         let waited = self.clock.now().saturating_duration_since(began);
-        self.telemetry.admitted(
-            fetch.workspace.name(),
-            fetch.claim.class,
-            waited,
-            permit.as_ref().err(),
-        );
+        let (workspace, class) = (fetch.workspace.name(), fetch.claim.class);
+        let refused = permit.as_ref().err();
+        self.telemetry.admitted(workspace, class, waited, refused);
         permit
     }
 
-    /// Asks Flameup, and once more where that may help.
-    pub(super) async fn fetch(&self, fetch: &Fetch, permit: Permit) -> Result<Landed, Failure> {
+    /// Asks Flameup, and once more where that may help. The flight waits meanwhile, and is left to
+    /// another attempt that is sent first.
+    pub(super) async fn fetch(
+        &self,
+        fetch: &Fetch,
+        permit: Permit,
+        mut flight: Option<&mut Obligation<Landing<Arc<Failure>>>>,
+    ) -> Result<Landed, Failure> {
         let deadline = tokio::time::Instant::now() + self.upstream.timeout();
         let (outcome, again) = self.attempt(fetch, permit, fetch.purpose, deadline).await;
-        let Some(claim) = in_time(&fetch.claim, deadline) else {
+        let claim = fetch.claim_at(self.clock.now());
+        let Some(claim) = in_time(&claim, deadline).filter(|_| again != Again::No) else {
             return outcome;
         };
-        let shield = fetch.workspace.shield();
-        let permit = match again {
-            Again::No => return outcome,
-            Again::Retry => shield.admit_again(&claim).await,
-            // The window is marked spent. Waiting in the queue is not a retry: nothing failed.
-            Again::Queue => shield.admit(&claim).await,
+        if let Some(flight) = &mut flight {
+            flight.wait_again();
+        }
+        let superseded = flight.as_ref().map(|flight| flight.superseded());
+        let permit = tokio::select! {
+            permit = self.turn_again(fetch, &claim, again) => permit,
+            () = resolved(superseded) => return outcome,
         };
+        let now = self.clock.now();
         match (permit, again) {
             // Its turn came with the deadline: the permit is given back.
             (Ok(_), _) if in_time(&claim, deadline).is_none() => outcome,
+            // Or another attempt is under way.
+            (Ok(_), _) if flight.is_some_and(|flight| !flight.launch(now)) => outcome,
             (Ok(permit), Again::Retry) => {
                 self.attempt(fetch, permit, Purpose::Retry, deadline)
                     .await
@@ -142,6 +179,31 @@ impl Gateway {
             (Err(refused @ shield::Error::Budget(_)), Again::Queue) => Err(refused.into()),
             (Err(_), _) => outcome,
         }
+    }
+
+    /// Waits for another turn, of the kind that is called for.
+    async fn turn_again(
+        &self,
+        fetch: &Fetch,
+        claim: &Claim,
+        again: Again,
+    ) -> Result<Permit, shield::Error> {
+        let shield = fetch.workspace.shield();
+        match again {
+            Again::Retry => self.counted(fetch, shield.admit_again(claim)).await,
+            // The window is marked spent. Waiting in the queue is not a retry: nothing failed.
+            Again::Queue | Again::No => self.counted(fetch, shield.admit(claim)).await,
+        }
+    }
+
+    /// Takes a turn for a refresh, if one may be had at once.
+    pub(super) fn turn_now(&self, fetch: &Fetch) -> Result<Permit, shield::Error> {
+        let permit = fetch.workspace.shield().admit_now(&fetch.claim);
+        let (workspace, class) = (fetch.workspace.name(), fetch.claim.class);
+        let refused = permit.as_ref().err();
+        let at_once = Duration::ZERO;
+        self.telemetry.admitted(workspace, class, at_once, refused);
+        permit
     }
 
     /// Asks Flameup once. Says also whether asking again may help.
@@ -160,7 +222,10 @@ impl Gateway {
         };
         let began = self.clock.now();
         let started = self.cache.fetch_begins();
+        let workspace = fetch.workspace.name();
+        let spend = self.telemetry.spends(workspace, &fetch.client, purpose);
         let (answer, receipt) = self.upstream.send(&request, permit, deadline, began).await;
+        spend.end(receipt.was_sent());
         let status = receipt.status();
         let again = Again::after(status, answer.as_ref().err());
         let landed = match refused(receipt) {
@@ -174,7 +239,7 @@ impl Gateway {
             }
         };
         self.telemetry.forwarded(&Forwarded {
-            workspace: fetch.workspace.name(),
+            workspace,
             client: &fetch.client,
             purpose,
             person_kind: fetch.person.kind(),
@@ -298,6 +363,14 @@ impl Again {
     }
 }
 
+/// Resolves with what is there, and never without.
+async fn resolved(future: Option<impl Future<Output = ()>>) {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A claim that waits no longer than until the deadline; `None` if that has passed.
 fn in_time(claim: &Claim, deadline: tokio::time::Instant) -> Option<Claim> {
     let left = deadline.checked_duration_since(tokio::time::Instant::now())?;
@@ -340,7 +413,26 @@ fn health(landed: &Result<Landed, Failure>) -> Outcome {
     }
 }
 
+impl Attempt {
+    /// How it failed, if it has.
+    pub(super) fn failure(&self) -> Option<&Arc<Failure>> {
+        self.0.get()
+    }
+
+    fn failed(&self, failure: Failure) -> Arc<Failure> {
+        Arc::clone(self.0.get_or_init(|| Arc::new(failure)))
+    }
+}
+
 impl Fetch {
+    /// The claim with the patience that is left of it.
+    fn claim_at(&self, now: Instant) -> Claim {
+        Claim {
+            patience: self.wait_until.saturating_duration_since(now),
+            ..self.claim
+        }
+    }
+
     fn keys(&self) -> &Keys {
         self.place.keys()
     }
@@ -361,8 +453,6 @@ impl Fetch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::shield::queue::{CallerId, Class};
 

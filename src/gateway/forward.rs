@@ -235,12 +235,17 @@ impl Passing {
         request: RelayRequest,
         permit: Permit,
     ) -> (Result<Relayed, Failure>, Option<Settling>) {
-        let upstream = &self.gateway.upstream;
+        let gateway = &self.gateway;
+        let upstream = &gateway.upstream;
+        let spend = gateway
+            .telemetry
+            .spends(self.workspace.name(), &self.client, self.purpose);
         let (answer, receipt) = tokio::select! {
             biased;
             () = failed(self.progress.as_deref()) => return (Err(self.of_upload().into()), None),
             answered = upstream.relay(request, permit, self.deadline, self.began) => answered,
         };
+        spend.end(receipt.was_sent());
         let status = receipt.status();
         let (answer, receipt) = match refused(receipt) {
             Err(refused) => (Err(refused), None),

@@ -8,9 +8,9 @@ use http::HeaderValue;
 
 use super::Gateway;
 use super::decisions::Decision;
-use super::fetch::Fetch;
+use super::fetch::{Attempt, Fetch};
 use crate::answer::Answer;
-use crate::cache::collapse::{self, Obligation};
+use crate::cache::collapse::{self, Asker, Obligation};
 use crate::cache::control::RequestDirectives;
 use crate::cache::entry::Entry;
 use crate::cache::key::{CacheKey, Keys};
@@ -25,6 +25,10 @@ use crate::workspace::{Place, Workspace};
 /// What a waiter allows beyond the upstream's deadline, so that it is told how the fetch ended
 /// rather than that its own time was up.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// What a request allows its own attempt beyond the time that this may wait, so that it is told what the
+/// attempt was told.
+const OWN_GRACE: Duration = Duration::from_millis(250);
 
 /// How long waiting for a turn keeps back an answer that may be served stale.
 const STALE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -92,13 +96,11 @@ impl Gateway {
                 shared,
             ) => {
                 let cover = stored.clone().filter(|_| stale_if_error);
+                let covered = cover.as_ref();
                 // An answer that the client wants kept nowhere cannot be shared either.
                 let landed = match shared.filter(|_| !read.directives.no_store) {
-                    Some(shared) => {
-                        self.read_together(read, shared, stored, cover.is_some())
-                            .await
-                    }
-                    None => self.read_alone(read).await,
+                    Some(shared) => self.read_together(read, shared, stored, covered).await,
+                    None => self.read_alone(read, covered).await,
                 };
                 self.or_stale(landed, cover, read, reason)
             }
@@ -134,10 +136,7 @@ impl Gateway {
     ) -> Answer {
         let now = self.clock.now();
         // Asking took its time: what is stored grew older meanwhile, and the key may be refused.
-        let cover = cover.filter(|entry| {
-            self.cache.covers(entry, &read.directives, now)
-                && !read.workspace.shield().is_key_refused()
-        });
+        let cover = cover.filter(|entry| self.still_covers(entry, read, now));
         match (landed, cover) {
             (Ok((landed, _)), Some(cover)) if landed.fwd_status.is_server_error() => {
                 Answer::stale_on_error(cover, Some(landed.fwd_status), now)
@@ -148,6 +147,11 @@ impl Gateway {
             }
             (Err(failure), _) => Answer::failed(&failure, reason),
         }
+    }
+
+    /// Whether something stale may be served at `now`, as far as is known.
+    fn still_covers(&self, entry: &Entry, read: &Read<'_>, now: Instant) -> bool {
+        self.cache.covers(entry, &read.directives, now) && !read.workspace.shield().is_key_refused()
     }
 
     /// Sees that Flameup is asked in the background, if the budget has something left over. Says
@@ -165,11 +169,14 @@ impl Gateway {
         if self.cache.is_being_fetched(&flight) {
             return true;
         }
-        let fetch = read.fetch(Purpose::Refresh, Some(Arc::clone(stored)), true);
-        let Ok(permit) = read.workspace.shield().admit_now(&fetch.claim) else {
+        let wait_until = read.now + read.claim.patience;
+        let fetch = read.fetch(Purpose::Refresh, Some(Arc::clone(stored)), true, wait_until);
+        let Ok(permit) = self.turn_now(&fetch) else {
             return false;
         };
-        if let Ok(joined) = self.cache.join(&flight, urgency(Class::Refresh), read.now)
+        if let Ok(joined) = self
+            .cache
+            .join(&flight, read.asker(Class::Refresh), read.now)
             && let Some(obligation) = joined.obligation
         {
             self.spawn_admitted(fetch, permit, obligation);
@@ -180,27 +187,33 @@ impl Gateway {
     /// Reads together with whoever else wants this person now. Says also whether the fetch was
     /// another request's.
     ///
-    /// Where something stale may be served, it is not kept back for long by waiting for a turn.
+    /// Nobody waits for a turn longer than it would for its own, and where something stale may be served
+    /// it is not kept back for long.
     async fn read_together(
         self: &Arc<Self>,
         read: &Read<'_>,
         shared: Shared<'_>,
         stored: Option<Arc<Entry>>,
-        is_covered: bool,
+        cover: Option<&Arc<Entry>>,
     ) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
-        let longest = read.claim.patience + self.upstream.timeout() + GRACE;
-        let limits = Limits::new(longest, is_covered, self.cache.stall_after());
+        let patience = read.claim.patience;
+        let longest = patience + self.upstream.timeout() + GRACE;
+        let look_after = self.cache.stall_after();
+        let mut limits = Limits::new(longest, patience, cover.is_some(), look_after);
         let flight = self.flight(&shared);
         // What changed before now must not be shown as it was.
         let last_change = self.cache.last_change();
-        let mut fetched = false;
+        let mut own: Option<Attempt> = None;
         loop {
             let now = self.clock.now();
-            let joined = self.cache.join(&flight, urgency(read.claim.class), now);
+            let joined = self.cache.join(&flight, read.asker(read.claim.class), now);
             let mut joined = joined.map_err(Failure::from)?;
             if let Some(obligation) = joined.obligation {
-                fetched |= self.begin(read, &shared, stored.clone(), obligation);
+                let patience = own.as_ref().map_or(patience, |_| limits.left());
+                let begun = self.begin(read, &shared, stored.clone(), obligation, now + patience);
+                own = begun.or(own);
             }
+            limits.has_attempt = own.as_ref().is_some_and(|own| own.failure().is_none());
             let patience = limits.patience(joined.follower.is_waiting());
             match joined.follower.wait(patience).await {
                 Ok(Ok(landed))
@@ -208,19 +221,47 @@ impl Gateway {
                         && self.is_recent(&landed, read)
                         && !self.cache.is_outdated(&landed, last_change) =>
                 {
-                    return Ok((landed, !fetched));
+                    return Ok((landed, own.is_none()));
                 }
-                // Another caller's share was used up. That says nothing of this one's.
-                Ok(Err(failure)) if !fetched && failure.is_of_one_caller() => {}
-                Ok(Err(failure)) => return Err(failure),
+                Ok(Err(failure)) => heard(failure, own.as_ref(), &read.claim, limits.left())?,
                 Err(collapse::Error::Abandoned) => {
                     return Err(Arc::new(collapse::Error::Abandoned.into()));
                 }
                 // What landed does not do, or the fetch may have stalled and can be replaced.
                 Ok(Ok(_)) | Err(collapse::Error::Deadline) => {}
             }
-            limits.check(joined.follower.is_waiting())?;
+            match limits.check(joined.follower.is_waiting()) {
+                Late::Not => {}
+                Late::Deadline => return Err(Failure::from(collapse::Error::Deadline).into()),
+                Late::Turn => return Err(self.too_late(read, own.as_ref())),
+                Late::Cover => {
+                    let now = self.clock.now();
+                    if cover.is_some_and(|entry| self.still_covers(entry, read, now)) {
+                        return Err(Failure::LongWait.into());
+                    }
+                    // Nothing better is there any more than to wait on.
+                    limits.cover_by = None;
+                }
+            }
         }
+    }
+
+    /// What a request is told that waited for a turn as long as it could: what its own attempt was told,
+    /// if it had one.
+    fn too_late(&self, read: &Read<'_>, own: Option<&Attempt>) -> Arc<Failure> {
+        if let Some(failure) = own.and_then(Attempt::failure) {
+            return Arc::clone(failure);
+        }
+        let known = self.knows(read);
+        let claim = Claim {
+            known,
+            ..read.claim
+        };
+        let refused = read.workspace.shield().refuse(&claim);
+        let (workspace, waited) = (read.workspace.name(), claim.patience);
+        let telemetry = &self.telemetry;
+        telemetry.admitted(workspace, claim.class, waited, Some(&refused));
+        Arc::new(refused.into())
     }
 
     fn flight<'k>(&self, shared: &Shared<'k>) -> Cow<'k, CacheKey> {
@@ -231,29 +272,30 @@ impl Gateway {
     }
 
     /// Begins the fetch that `obligation` asks for, unless another has just stored the answer: the
-    /// request found nothing before it joined. Says whether a fetch was begun.
+    /// request found nothing before it joined. Returns the attempt if one was begun.
     fn begin(
         self: &Arc<Self>,
         read: &Read<'_>,
         shared: &Shared<'_>,
         stored: Option<Arc<Entry>>,
         obligation: Obligation<Landing<Arc<Failure>>>,
-    ) -> bool {
+        wait_until: Instant,
+    ) -> Option<Attempt> {
         if let Place::Own(keys) = &read.place
             && let now = self.clock.now()
             && let Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, now)
         {
             let recalled = self.cache.recalled(entry, shared.keys.clone());
             self.fulfil(obligation, Ok(recalled));
-            return false;
+            return None;
         }
         let purpose = if stored.is_some() {
             Purpose::Revalidation
         } else {
             Purpose::Miss
         };
-        self.spawn_fetch(read.fetch(purpose, stored, self.knows(read)), obligation);
-        true
+        let fetch = read.fetch(purpose, stored, self.knows(read), wait_until);
+        Some(self.spawn_fetch(fetch, obligation))
     }
 
     /// Whether the person is in memory, however old. Lookups of others are held to a part of their
@@ -277,17 +319,43 @@ impl Gateway {
         !demanding || !freshness.began_before(read.now)
     }
 
-    /// Reads for this request only; nothing is stored.
-    async fn read_alone(&self, read: &Read<'_>) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
-        let fetch = read.fetch(Purpose::Bypass, None, self.knows(read));
+    /// Reads for this request only; nothing is stored. Where something stale may be served then, it does
+    /// not wait for long.
+    async fn read_alone(
+        &self,
+        read: &Read<'_>,
+        cover: Option<&Arc<Entry>>,
+    ) -> Result<(Arc<Landed>, bool), Arc<Failure>> {
+        let cover_by = read.now + STALE_PATIENCE;
+        let is_covered = cover.is_some_and(|entry| self.still_covers(entry, read, cover_by));
+        let wait_until = read.now + read.claim.patience;
+        let wait_until = if is_covered {
+            wait_until.min(cover_by)
+        } else {
+            wait_until
+        };
+        let fetch = read.fetch(Purpose::Bypass, None, self.knows(read), wait_until);
         let permit = self.turn(&fetch).await.map_err(Failure::from)?;
-        let landed = self.fetch(&fetch, permit).await?;
+        let landed = self.fetch(&fetch, permit, None).await?;
         Ok((Arc::new(landed), false))
     }
 }
 
 impl Read<'_> {
-    fn fetch(&self, purpose: Purpose, stored: Option<Arc<Entry>>, known: bool) -> Fetch {
+    fn asker(&self, class: Class) -> Asker {
+        Asker {
+            urgency: urgency(class),
+            caller: self.claim.caller.0,
+        }
+    }
+
+    fn fetch(
+        &self,
+        purpose: Purpose,
+        stored: Option<Arc<Entry>>,
+        known: bool,
+        wait_until: Instant,
+    ) -> Fetch {
         let class = if purpose == Purpose::Refresh {
             Class::Refresh
         } else {
@@ -300,6 +368,7 @@ impl Read<'_> {
                 known,
                 ..self.claim
             },
+            wait_until,
             client: Arc::clone(self.client),
             person: self.person.clone().into_owned(),
             place: self.place.clone(),
@@ -332,50 +401,107 @@ fn without_credit(read: &Read<'_>, lookup: Lookup) -> Lookup {
     }
 }
 
+/// Judges a failure that was heard: an error if it is what this request is told, too. A refusal of
+/// another caller's turn says nothing of this one's.
+fn heard(
+    failure: Arc<Failure>,
+    own: Option<&Attempt>,
+    claim: &Claim,
+    left: Duration,
+) -> Result<(), Arc<Failure>> {
+    let Some(refusal) = failure.refusal() else {
+        return Err(failure);
+    };
+    if let Some(own) = own.and_then(Attempt::failure) {
+        return Err(Arc::clone(own));
+    }
+    if refusal.concerns(claim.caller, claim.class, left) {
+        Err(failure)
+    } else {
+        Ok(())
+    }
+}
+
 /// Until when a request waits.
 #[derive(Debug)]
 struct Limits {
     /// Whatever happens.
     deadline: tokio::time::Instant,
+    /// For the fetch's turn.
+    turn_by: tokio::time::Instant,
     /// For the fetch's turn, where something stale may be served instead.
-    turn_by: Option<tokio::time::Instant>,
+    cover_by: Option<tokio::time::Instant>,
+    /// It has an attempt of its own, which will tell.
+    has_attempt: bool,
     /// Before looking whether the fetch has stalled.
     look_after: Duration,
 }
 
+/// Whose time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// Nobody's.
+    Not,
+    /// The whole request's.
+    Deadline,
+    /// That for a turn.
+    Turn,
+    /// That for keeping something stale back.
+    Cover,
+}
+
 impl Limits {
-    fn new(longest: Duration, is_covered: bool, look_after: Duration) -> Self {
+    fn new(longest: Duration, patience: Duration, covered: bool, look_after: Duration) -> Self {
         let now = tokio::time::Instant::now();
-        let turn_by = is_covered.then(|| now + STALE_PATIENCE);
         Self {
             deadline: now + longest,
-            turn_by,
+            turn_by: now + patience,
+            cover_by: covered.then(|| now + STALE_PATIENCE),
+            has_attempt: false,
             look_after,
         }
     }
 
+    /// What is left of the time for a turn.
+    fn left(&self) -> Duration {
+        self.turn_by
+            .saturating_duration_since(tokio::time::Instant::now())
+    }
+
     /// How long to wait now; `for_turn` if the fetch still waits for its own.
     fn patience(&self, for_turn: bool) -> Duration {
-        let until = self
-            .turn_by
-            .filter(|_| for_turn)
-            .unwrap_or(self.deadline)
-            .min(self.deadline);
+        let (until, _) = self.next(for_turn);
         until
             .saturating_duration_since(tokio::time::Instant::now())
             .min(self.look_after)
     }
 
-    /// Ends the waiting if its time is over.
-    fn check(&self, for_turn: bool) -> Result<(), Failure> {
-        let now = tokio::time::Instant::now();
-        if now >= self.deadline {
-            return Err(collapse::Error::Deadline.into());
+    /// Whether time is over.
+    fn check(&self, for_turn: bool) -> Late {
+        let (until, late) = self.next(for_turn);
+        if tokio::time::Instant::now() < until {
+            Late::Not
+        } else {
+            late
         }
-        match self.turn_by {
-            Some(turn_by) if for_turn && now >= turn_by => Err(Failure::LongWait),
-            _ => Ok(()),
-        }
+    }
+
+    /// What ends next, and when.
+    fn next(&self, for_turn: bool) -> (tokio::time::Instant, Late) {
+        let grace = if self.has_attempt {
+            OWN_GRACE
+        } else {
+            Duration::ZERO
+        };
+        let turn = (self.turn_by + grace, Late::Turn);
+        let cover = self.cover_by.map(|cover_by| (cover_by, Late::Cover));
+        let waiting = [Some(turn), cover]
+            .into_iter()
+            .flatten()
+            .filter(|_| for_turn);
+        let all = waiting.chain([(self.deadline, Late::Deadline)]);
+        all.min_by_key(|&(until, _)| until)
+            .unwrap_or((self.deadline, Late::Deadline))
     }
 }
 

@@ -333,6 +333,10 @@ impl queue::Pace for Budget {
     fn limit(&self) -> u32 {
         self.limit
     }
+
+    fn shut_until(&self, now: Instant) -> Instant {
+        self.held_until.map_or(now, |until| until.max(now))
+    }
 }
 
 /// When something may be spent.

@@ -105,6 +105,20 @@ impl Sent {
     }
 }
 
+impl Sent {
+    /// Gives the unit of the budget back, for a request that found nobody to be sent to; that, too, says
+    /// something of Flameup's health.
+    pub fn give_back(mut self, outcome: Outcome) {
+        let Some(turn) = self.0.turn.take() else {
+            return; // Not reached: only this and `settle` take it, and take `self`.
+        };
+        let shield = &self.0.shield;
+        let now = shield.clock.now();
+        let mut state = shield.state.lock();
+        state.give_back(turn, Some(outcome), now);
+    }
+}
+
 impl Credential {
     pub(super) fn of(api_key: &ApiKey) -> Self {
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
@@ -128,7 +142,7 @@ impl Drop for Held {
             state.budget.settle(turn.spent, None, now, wall);
             state.stir(now);
         } else {
-            state.give_back(turn, now);
+            state.give_back(turn, None, now);
         }
     }
 }

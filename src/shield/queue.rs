@@ -154,8 +154,23 @@ impl<T> Queue<T> {
             Refusal {
                 reason,
                 retry_after,
+                caller: ask.caller,
+                class: ask.class,
             },
         ))
+    }
+
+    /// Refuses a request that waited in vain for another one's turn, and foretells its own.
+    pub fn refuse(&mut self, ask: Ask, pace: &impl Pace, now: Instant) -> Refusal {
+        let ask = ask.within_bounds();
+        self.sweep(now);
+        let home = Rank::of(ask.class, ask.known);
+        Refusal {
+            reason: Self::too_late(home),
+            retry_after: self.promise(ask, home, false, pace, now),
+            caller: ask.caller,
+            class: ask.class,
+        }
     }
 
     /// The request that starts now, if the pace allows one; its cost is then to be spent.
@@ -179,10 +194,12 @@ impl<T> Queue<T> {
         Some((waiting.ask, waiting.ticket))
     }
 
-    /// Takes out requests whose deadline has passed, each with a new prediction. Of more than a few
+    /// Takes out requests whose deadline has passed, or will before anything can start, each with a new
+    /// prediction. Of more than a few
     /// dozen the rest comes with the next calls; until then [`Queue::wake_at`] says at once.
     pub fn expired(&mut self, pace: &impl Pace, now: Instant) -> Vec<(T, Refusal)> {
         self.sweep(now);
+        self.sweep_lines(pace.shut_until(now));
         let mut expired = Vec::new();
         while expired.len() < MOST_EXPIRED
             && let Some(id) = self.overdue.pop_first()
@@ -196,6 +213,8 @@ impl<T> Queue<T> {
             let refusal = Refusal {
                 reason: Self::too_late(waiting.rank),
                 retry_after: self.promise(ask, home, false, pace, now),
+                caller: ask.caller,
+                class: ask.class,
             };
             expired.push((waiting.ticket, refusal));
         }
@@ -324,8 +343,15 @@ impl<T> Queue<T> {
 
     /// Takes those past their deadline out of their lanes, and forgets promises past theirs.
     fn sweep(&mut self, now: Instant) {
+        self.sweep_lines(now);
+        for promises in &mut self.promises {
+            promises.lapse(now);
+        }
+    }
+
+    fn sweep_lines(&mut self, until: Instant) {
         while let Some(&(deadline, id)) = self.deadlines.first()
-            && deadline < now
+            && deadline < until
         {
             self.deadlines.pop_first();
             if let Some(waiting) = self.waiting.get(&id) {
@@ -333,9 +359,6 @@ impl<T> Queue<T> {
                 self.lane_mut(rank).remove(caller, id);
                 self.overdue.insert(id);
             }
-        }
-        for promises in &mut self.promises {
-            promises.lapse(now);
         }
     }
 

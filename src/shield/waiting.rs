@@ -64,7 +64,7 @@ impl Waiting {
         let turn = turn?;
         let Ok(forward) = Arc::clone(&self.shield.forwards).try_acquire_owned() else {
             let now = self.shield.clock.now();
-            self.shield.state.lock().give_back(turn, now);
+            self.shield.state.lock().give_back(turn, None, now);
             return Err(Error::TooManyForwards);
         };
         Ok(Permit::new(Arc::clone(&self.shield), turn, forward))
@@ -79,7 +79,7 @@ impl Drop for Waiting {
         state.queue.leave(place);
         // A turn that came in this very moment is somebody else's.
         if let Ok(Ok(turn)) = self.turn.try_recv() {
-            state.give_back(turn, now);
+            state.give_back(turn, None, now);
         }
     }
 }

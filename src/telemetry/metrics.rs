@@ -207,8 +207,6 @@ impl Metrics {
                 status,
             })
             .inc();
-        self.shield
-            .spent(forward.workspace, forward.client, forward.purpose);
     }
 
     /// Counts a change, a purge or an erasure.

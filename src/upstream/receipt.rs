@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 
+use super::Error;
 use crate::shield::Sent;
 use crate::shield::breaker::Outcome;
 use crate::shield::key::Verdict;
@@ -13,9 +14,15 @@ use crate::shield::signals::Signals;
 /// A request on its way, to be settled when its answer has ended. One that is dropped counts as
 /// unanswered.
 #[derive(Debug)]
-pub struct Receipt {
-    sent: Sent,
-    heard: Option<Heard>,
+pub struct Receipt(Fate);
+
+#[derive(Debug)]
+enum Fate {
+    /// Nothing was tried; the permit is given back already.
+    Unspent,
+    /// There was nobody to send it to.
+    Unsent(Sent),
+    Sent(Sent, Option<Heard>),
 }
 
 /// What the head of an answer says to the gateway itself.
@@ -26,13 +33,28 @@ pub(super) struct Heard {
 }
 
 impl Receipt {
-    pub(super) fn new(sent: Sent, heard: Option<Heard>) -> Self {
-        Self { sent, heard }
+    /// That of a request that could not be put together.
+    pub(super) const UNSPENT: Self = Self(Fate::Unspent);
+
+    /// That of a request which ended so.
+    pub(super) fn new<T>(sent: Sent, heard: Option<Heard>, answer: &Result<T, Error>) -> Self {
+        match answer {
+            Err(error) if error.is_unsent() => Self(Fate::Unsent(sent)),
+            _ => Self(Fate::Sent(sent, heard)),
+        }
     }
 
     /// The status, if a head came.
     pub fn status(&self) -> Option<StatusCode> {
-        self.heard.map(|heard| heard.status)
+        match &self.0 {
+            Fate::Sent(_, heard) => heard.map(|heard| heard.status),
+            Fate::Unspent | Fate::Unsent(_) => None,
+        }
+    }
+
+    /// Whether Flameup may have counted it.
+    pub fn was_sent(&self) -> bool {
+        matches!(self.0, Fate::Sent(..))
     }
 
     /// Settles the request. Returns how long nothing more is to be sent if it was over the limit.
@@ -41,8 +63,17 @@ impl Receipt {
     /// Flameup's health.
     pub fn settle(self, outcome: Outcome) -> Option<Duration> {
         let verdict = self.status().map_or(Verdict::Unknown, Verdict::of_status);
-        let signals = self.heard.map(|heard| heard.signals);
-        self.sent.settle(signals.as_ref(), outcome, verdict)
+        match self.0 {
+            Fate::Unspent => None,
+            Fate::Unsent(sent) => {
+                sent.give_back(outcome);
+                None
+            }
+            Fate::Sent(sent, heard) => {
+                let signals = heard.map(|heard| heard.signals);
+                sent.settle(signals.as_ref(), outcome, verdict)
+            }
+        }
     }
 }
 

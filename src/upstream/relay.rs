@@ -83,11 +83,13 @@ impl Upstream {
         deadline: tokio::time::Instant,
         now: Instant,
     ) -> (Result<Relayed, Error>, Receipt) {
-        let built = request.build(&self.base, &permit.credential().authorization);
+        let request = match request.build(&self.base, &permit.credential().authorization) {
+            Ok(request) => request,
+            Err(error) => return (Err(Error::Build(error)), Receipt::UNSPENT),
+        };
         let sent = permit.spend();
         let mut heard = None;
         let answer = async {
-            let request = built.map_err(Error::Build)?;
             let client = self.client.read().clone();
             let response = client.request(request).await;
             let response = response.map_err(Error::of_request)?;
@@ -97,7 +99,8 @@ impl Upstream {
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or(Err(Error::Timeout));
-        (answer, Receipt::new(sent, heard))
+        let receipt = Receipt::new(sent, heard, &answer);
+        (answer, receipt)
     }
 }
 

@@ -1,10 +1,10 @@
 //! The numbers that tell an operator what the budget is, who spends it and who goes without.
 
-use flameup_gateway::sandbox::{DEMO_KEY, LimiterOptions};
+use flameup_gateway::sandbox::{DEMO_KEY, Fault, LimiterOptions};
 
 use crate::support::budgets::{AT_ONCE, authorization, caller, limited};
 use crate::support::metrics::{Metrics, metrics};
-use crate::support::{Harness, Setup, exact, status};
+use crate::support::{Client, Harness, Setup, exact, status};
 
 fn path(number: usize) -> String {
     Harness::path(&format!("user_{number}"))
@@ -145,4 +145,65 @@ async fn what_is_served_stale_is_counted_by_cause_and_by_age() {
         numbers.text
     );
     assert_eq!(numbers.sum("served_age_seconds_sum", &[]), 2400.0);
+}
+
+#[tokio::test]
+#[expect(clippy::float_cmp, reason = "counts are whole numbers")]
+async fn refreshes_and_retries_are_counted_like_all_that_waits_or_is_refused() {
+    let harness = limited().start().await;
+    harness.get(&path(1)).await;
+    harness.pass(70);
+    let stale = harness.get(&path(1)).await;
+    assert_eq!(stale.cache_status(), "hit; ttl=-10; detail=revalidating");
+    assert!(harness.flameup.arrivals_reach(2).await);
+    harness.settle().await;
+    harness.pass(70);
+    harness.spend("").await;
+    let stale = harness.get(&path(1)).await;
+    assert_eq!(stale.cache_status(), "hit; ttl=-10; detail=budget");
+    let numbers = metrics(&harness).await;
+    let refresh = [("class", "refresh")];
+    assert_eq!(numbers.sum("budget_wait_seconds_count", &refresh), 1.0);
+    let background = [("reason", "background")];
+    assert_eq!(numbers.sum("shed_total", &background), 1.0);
+
+    harness.pass(60);
+    for number in 0..4 {
+        let once = Fault::new(status(503)).once();
+        harness.flameup.fault(once);
+        harness.get(&path(300 + number)).await;
+        harness.get(&path(400 + number)).await;
+        harness.pass(5);
+    }
+    let numbers = metrics(&harness).await;
+    let retries = [("reason", "retries")];
+    assert_eq!(numbers.sum("shed_total", &retries), 1.0, "{}", numbers.text);
+}
+
+#[tokio::test]
+#[expect(clippy::float_cmp, reason = "counts are whole numbers")]
+async fn what_is_called_off_under_way_is_spent_and_what_finds_nobody_is_not() {
+    let harness = limited().start().await;
+    let hold = harness.hold("user_1");
+    let mut waiting = harness.asking(&path(1), &[]).await;
+    assert!(hold.arrived(1).await);
+    let admin = harness.admin_address();
+    let mut operator = Client::connect(admin).await;
+    let body = serde_json::json!({"id": "user_1"});
+    let purged = operator.post("/v1/purge", &body).await;
+    assert_eq!(purged.status, 200, "{purged:?}");
+    waiting.answer().await;
+    let spent = async |harness: &Harness| {
+        let numbers = metrics(harness).await;
+        let of_all = numbers.sum("budget_spent_total", &[]);
+        (of_all, numbers.sum("budget_remaining", &[]))
+    };
+    let (counted, remaining) = spent(&harness).await;
+    assert_eq!(counted, 120.0 - remaining);
+    assert!(counted >= 1.0);
+
+    let deaf = Setup::new().budgeted().upstream("http://127.0.0.1:1");
+    let deaf = deaf.start().await;
+    assert_eq!(deaf.get(&path(1)).await.status, 502);
+    assert_eq!(spent(&deaf).await, (0.0, 120.0));
 }

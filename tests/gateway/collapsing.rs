@@ -4,10 +4,16 @@ use std::time::{Duration, Instant};
 
 use flameup_gateway::sandbox::{Fault, FaultKind, Matcher};
 
-use crate::support::{H2, Harness, Response, Setup, Wire, within};
+use crate::support::budgets::{AT_ONCE, authorization, caller, limited};
+use crate::support::metrics::metrics;
+use crate::support::{H2, Harness, Response, Setup, Wire, status, within};
 
 const STORED: &str = "fwd=uri-miss; fwd-status=200; stored";
 const COLLAPSED: &str = "fwd=uri-miss; collapsed";
+
+fn path(number: usize) -> String {
+    Harness::path(&format!("user_{number}"))
+}
 
 /// That many clients, each with a request for `target` on its way.
 async fn clients(harness: &Harness, count: usize, target: &str) -> Vec<Wire> {
@@ -372,4 +378,78 @@ async fn what_grew_too_old_while_it_was_waited_for_is_asked_for_anew() {
     demanding.assert_flameups(200, &harness.body("user_1"));
     assert_eq!(demanding.cache_status(), STORED);
     assert_eq!(harness.forwards(), 2);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_anothers_turn_longer_than_it_said() {
+    let harness = limited().start().await;
+    let sent = harness.spend("").await;
+    let mut leader = harness.asking(&path(500), &[]).await;
+    harness.settle().await;
+    // The clock stands still: no turn comes.
+    let refused = harness.get_with(&path(500), &[AT_ONCE]).await;
+    refused.assert_own(429, "http_request_denied");
+    assert!(refused.retry_after() >= 1, "{refused:?}");
+    harness.until_arrivals(sent as u64 + 1).await;
+    assert_eq!(leader.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_is_heard_by_all_of_its_caller_and_asked_for_once() {
+    let long = "workspaces.default.budget.max_wait = \"20s\"";
+    let harness = limited().config(long).start().await;
+    let over = Fault::new(status(429)).on(Matcher::id("user_1"));
+    harness.flameup.fault(over.once());
+    let hold = harness.hold("user_1");
+    let _over = harness.asking(&path(1), &[AT_ONCE]).await;
+    assert!(hold.arrived(1).await);
+    let sent = harness.spend("").await;
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(harness.asking(&path(500), &[]).await);
+    }
+    harness.settle().await;
+    let shed = async || metrics(&harness).await.sum("shed_total", &[]);
+    let before = shed().await;
+    hold.release();
+    for wire in &mut waiting {
+        assert_eq!(wire.answer().await.status, 429);
+    }
+    // That of the one attempt, and that of whoever drew the 429 and wanted another turn.
+    assert!(shed().await <= before + 2.0, "{} {}", shed().await, before);
+    assert_eq!(harness.forwards(), sent + 1);
+}
+
+#[tokio::test]
+async fn whoever_waits_as_urgently_has_a_turn_of_its_own() {
+    let setup = caller(caller(limited(), "busy", "service"), "desk", "service");
+    let long = "workspaces.default.budget.max_wait = \"60s\"";
+    let harness = setup.config(long).start().await;
+    let (busy, desk) = (authorization("busy"), authorization("desk"));
+    let sent = harness.spend(&busy).await as u64;
+    let mut lines = Vec::new();
+    for number in 500..510 {
+        let headers = [("authorization", &*busy)];
+        lines.push(harness.asking(&path(number), &headers).await);
+        harness.settle().await;
+    }
+    let headers = [("authorization", &*desk)];
+    let mut wire = harness.asking(&path(509), &headers).await;
+    harness.settle().await;
+    harness.until_arrivals(sent + 3).await;
+    assert!(
+        harness.targets().contains(&path(509)),
+        "{:?}",
+        harness.targets()
+    );
+    assert_eq!(wire.answer().await.status, 200);
+    harness.until_waiting(0).await;
+    for wire in &mut lines {
+        assert_eq!(wire.answer().await.status, 200);
+    }
+    let arrived = harness
+        .targets()
+        .into_iter()
+        .filter(|target| *target == path(509));
+    assert_eq!(arrived.count(), 1);
 }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use flameup_gateway::sandbox::{Fault, FaultKind};
+
 use crate::support::budgets::{AT_ONCE, authorization, caller, limited};
 use crate::support::metrics::metrics;
-use crate::support::{Harness, exact};
+use crate::support::{Harness, exact, status};
 
 const KNOWN: &str = "/api/v1/people/user_1";
 
@@ -153,4 +155,54 @@ async fn each_cause_is_counted_apart_and_ages_are_measured() {
     );
     assert!(metrics.sum("served_age_seconds_sum", &[]) >= 170.0);
     assert!(metrics.sum("served_age_seconds_count", &[]) >= 2.0);
+}
+
+/// A gateway whose lookups wait for long and which knows a person since `age` seconds; the next request
+/// is over the limit, for half a minute.
+async fn held(age: u64) -> Harness {
+    let long = "workspaces.default.budget.max_wait = \"60s\"\nupstream.timeout = \"50s\"";
+    let harness = limited().config(long).start().await;
+    assert_eq!(harness.get(KNOWN).await.status, 200);
+    harness.pass(age);
+    let mut fault = status(429);
+    if let FaultKind::Status { headers, .. } = &mut fault {
+        headers.push(("retry-after".to_owned(), "30".to_owned()));
+    }
+    harness.flameup.fault(Fault::new(fault).once());
+    harness
+}
+
+#[tokio::test]
+async fn it_is_served_after_a_second_and_a_half_of_waiting_for_another_turn_too() {
+    let harness = held(400).await;
+    let started = Instant::now();
+    let answer = harness.get(KNOWN).await;
+    let took = started.elapsed();
+    assert_eq!(answer.cache_status(), "hit; ttl=-340; detail=budget");
+    let (least, most) = PATIENCE_TAKES;
+    assert!((least..most).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn who_shares_its_answer_with_nobody_is_not_kept_waiting_for_another_turn_either() {
+    let harness = held(400).await;
+    let started = Instant::now();
+    let headers = [("cache-control", "no-store")];
+    let answer = harness.get_with(KNOWN, &headers).await;
+    assert_eq!(answer.cache_status(), "hit; ttl=-340; detail=budget");
+    assert!(started.elapsed() < PATIENCE_TAKES.1);
+}
+
+#[tokio::test]
+async fn what_grew_too_old_meanwhile_ends_no_wait() {
+    let harness = held(890).await;
+    let mut waiting = harness.asking(KNOWN, &[]).await;
+    assert!(harness.flameup.arrivals_reach(2).await);
+    harness.settle().await;
+    harness.pass(15);
+    // Past the time for which it would have been kept back.
+    tokio::time::sleep(PATIENCE_TAKES.0 * 3 / 2).await;
+    assert!(!waiting.has_answer().await);
+    harness.pass(16);
+    assert_eq!(waiting.answer().await.status, 200);
 }

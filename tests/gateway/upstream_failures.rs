@@ -256,11 +256,15 @@ async fn an_answer_that_quotes_the_key_reaches_nobody() {
         FaultKind::EchoKey,
         status(404, &[], Some(&body)),
         status(403, &header, None),
-        status(401, &header, Some(&body)),
     ] {
         let answer = struck(&harness, kind, 502, "http_protocol_error").await;
         assert!(!format!("{answer:?}").contains(secret));
     }
+    let refused = status(401, &header, Some(&body));
+    harness.fault(refused);
+    let answer = harness.get("/api/v1/people/user_900").await;
+    answer.assert_own(502, "proxy_configuration_error");
+    assert!(!format!("{answer:?}").contains(secret));
 }
 
 #[tokio::test]

@@ -2,6 +2,11 @@ use super::*;
 use crate::cache::fixture::{ADA, BOB, Person, Seen, World, id, uuid};
 use crate::config::EmailCase;
 
+const ASKER: crate::cache::collapse::Asker = crate::cache::collapse::Asker {
+    urgency: 0,
+    caller: 0,
+};
+
 const BAR: Duration = Duration::from_hours(1);
 
 fn seen(person: &Person) -> Seen {
@@ -311,7 +316,7 @@ mod erasing {
         let world = known();
         let [waiting, sent, others] = [uuid(1), id("Ada@x.org"), uuid(2)].map(|name| {
             let keys = world.keys(&name);
-            let joined = world.cache.join(keys.person(), 0, world.start);
+            let joined = world.cache.join(keys.person(), ASKER, world.start);
             joined.expect("room for one more waiter")
         });
         let mut of_sent = sent.obligation.expect("the first to join fetches");

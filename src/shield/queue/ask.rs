@@ -13,6 +13,10 @@ pub trait Pace {
     fn leftover(&self, reserve: f64, now: Instant) -> u32;
     /// Requests per window.
     fn limit(&self) -> u32;
+    /// Until when nothing starts for certain; `now` if that is not known.
+    fn shut_until(&self, now: Instant) -> Instant {
+        now
+    }
 }
 
 /// A caller, by a number of its own.
@@ -69,6 +73,10 @@ pub struct Refusal {
     pub reason: Reason,
     /// When to come back, in whole seconds, at least one.
     pub retry_after: Duration,
+    /// Who is refused.
+    pub caller: CallerId,
+    /// In which class it asked.
+    pub class: Class,
 }
 
 /// Why a request is refused.
@@ -84,6 +92,15 @@ pub enum Reason {
     UnknownIds,
     /// A refresh, and nothing is left over in time.
     Background,
+}
+
+impl Refusal {
+    /// Whether somebody else who asks would hear the same: the same caller in the same class, who waits
+    /// no longer than it would take.
+    pub fn concerns(&self, caller: CallerId, class: Class, patience: Duration) -> bool {
+        let is_full = matches!(self.reason, Reason::CallerFull | Reason::QueueFull);
+        self.caller == caller && self.class == class && (is_full || patience < self.retry_after)
+    }
 }
 
 impl Ask {
