@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flameup_gateway::cache::collapse::Asker;
 use flameup_gateway::cache::control::RequestDirectives;
 use flameup_gateway::cache::entry::Entry;
 use flameup_gateway::cache::freshness::StaleWindows;
@@ -143,7 +144,14 @@ impl Gateway {
     fn fetch(&self, person: usize, keys: Keys, now: Instant, tally: &mut Tally) {
         tally.requests += 1;
         let flight = self.cache.flight(&keys);
-        let joined = self.cache.join(&flight, 0, now).expect("nobody else waits");
+        let asker = Asker {
+            urgency: 0,
+            caller: 0,
+        };
+        let joined = self
+            .cache
+            .join(&flight, asker, now)
+            .expect("nobody else waits");
         let mut obligation = joined.obligation.expect("nobody else fetches");
         assert!(obligation.launch(now));
         let response = Response {
@@ -184,6 +192,7 @@ fn workspace() -> Workspace {
     let (_, mut workspace) = config.workspaces.pop_first().expect("the default one");
     let (api_key, _) = workspace.api_keys.remove(0);
     let settings = shield::Settings {
+        timeout: Duration::from_secs(5),
         requests: 120,
         window: Duration::from_mins(1),
         reserve: 0.1,

@@ -24,7 +24,7 @@ use http::StatusCode;
 
 use super::Landing;
 use super::changes::{HOLD_DOWN, Hold, Number};
-use super::collapse::{Follower, Obligation};
+use super::collapse::{Asker, Follower, Obligation};
 use super::control::RequestDirectives;
 use super::entry::Entry;
 use super::fixture::{ADA, Person, Seen, Sent, World, workspace};
@@ -262,7 +262,11 @@ impl Actor {
     }
 
     fn join(&mut self, scene: &Scene) {
-        let joined = scene.world.cache.join(&self.flight(), 0, scene.now());
+        let asker = Asker {
+            urgency: 0,
+            caller: 0,
+        };
+        let joined = scene.world.cache.join(&self.flight(), asker, scene.now());
         let joined = joined.expect("room for one more waiter");
         self.1 = Some(joined.follower);
         if let Some(obligation) = joined.obligation {
