@@ -137,9 +137,7 @@ impl Failure {
             Self::Shield(error) => Some(match error {
                 shield::Error::Budget(_) => Unsent::Budget,
                 shield::Error::BreakerOpen { .. } => Unsent::Breaker,
-                shield::Error::TooManyForwards
-                | shield::Error::TooManyRetries
-                | shield::Error::NotNow => Unsent::Overload,
+                shield::Error::TooManyRetries | shield::Error::NotNow => Unsent::Overload,
                 shield::Error::KeyRefused { .. } => Unsent::Refused,
             }),
             Self::Waiters(_) => Some(Unsent::Overload),

@@ -255,9 +255,7 @@ fn of_route(error: route::Error) -> Problem {
 
 fn of_shield(error: &shield::Error) -> Problem {
     match error {
-        shield::Error::TooManyForwards | shield::Error::TooManyRetries | shield::Error::NotNow => {
-            overloaded()
-        }
+        shield::Error::TooManyRetries | shield::Error::NotNow => overloaded(),
         shield::Error::Budget(refusal) => budget_spent(refusal.retry_after),
         shield::Error::KeyRefused { .. } => key_refused(),
         shield::Error::BreakerOpen { retry_after } => Problem::new(

@@ -71,7 +71,6 @@ pub struct Shield {
     state: Mutex<State>,
     /// Wakes the lookout.
     stirred: Arc<Notify>,
-    forwards: Arc<Semaphore>,
     /// A copy of what `keys` knows, for the hit path to read without the lock.
     key_refused: AtomicBool,
     settings: Settings,
@@ -85,6 +84,8 @@ struct State {
     queue: Queue<Ticket>,
     budget: Budget,
     retries: Retries,
+    /// The forwards that are free.
+    forwards: Arc<Semaphore>,
     /// A task looks out for the next turn.
     is_looked_out: bool,
     stirred: Arc<Notify>,
@@ -170,9 +171,6 @@ impl Purpose {
 /// Why a forward is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// [`MAX_FORWARDS`] are under way.
-    #[error("too many requests to the upstream are under way")]
-    TooManyForwards,
     /// Its turn would come too late.
     #[error("the budget has no turn for it in time ({})", .0.reason.word())]
     Budget(Refusal),
@@ -220,11 +218,11 @@ impl Shield {
                 queue: Queue::new(queue),
                 budget: Budget::new(budget, now),
                 retries: Retries::new(settings.window),
+                forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
                 is_looked_out: false,
                 stirred: Arc::clone(&stirred),
             }),
             stirred,
-            forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
             key_refused: AtomicBool::new(false),
             settings,
             clock,
@@ -233,10 +231,12 @@ impl Shield {
 
     /// Takes the keys as they are now configured. A new one is tried at once.
     pub fn replace_keys(&self, keys: Vec<ApiKey>) {
+        let now = self.clock.now();
         let mut state = self.state.lock();
-        state.keys.replace(keys);
+        state.change_keys(now, |all| all.replace(keys));
         self.key_refused
             .store(state.keys.is_refused(), Ordering::Relaxed);
+        state.stir(now);
     }
 
     /// Whether one of these is among its keys, in use or not.
@@ -370,7 +370,6 @@ impl Error {
     /// The word for it in metrics.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::TooManyForwards => "forwards",
             Self::Budget(refusal) => refusal.reason.word(),
             Self::BreakerOpen { .. } => "breaker",
             Self::KeyRefused { .. } => "key",
@@ -392,6 +391,15 @@ impl State {
         Ok(Passes { key, breaker })
     }
 
+    /// Does something to the keys. What Flameup told of one key says nothing of another.
+    fn change_keys(&mut self, now: Instant, change: impl FnOnce(&mut Keys)) {
+        let before = self.keys.current().clone();
+        change(&mut self.keys);
+        if *self.keys.current() != before {
+            self.budget.take_new_key(now);
+        }
+    }
+
     /// Asks whether one more request may be repeated.
     fn may_repeat(&mut self, now: Instant, ask: fn(&mut Retries, u32, Instant) -> bool) -> bool {
         let limit = self.budget.snapshot(now).limit;
@@ -400,7 +408,13 @@ impl State {
 
     /// Gives back a turn of which nothing was sent, to whoever is next; `outcome` if it was tried.
     fn give_back(&mut self, turn: Turn, outcome: Option<Outcome>, now: Instant) {
-        let Turn { spent, passes } = turn;
+        let Turn {
+            spent,
+            passes,
+            start,
+            forward,
+        } = turn;
+        drop(forward);
         // Whoever is next may be the probe that this one was.
         let Passes { key, breaker } = passes;
         drop(key);
@@ -409,6 +423,7 @@ impl State {
             None => drop(breaker),
         }
         self.budget.give_back(spent, now);
+        self.queue.give_back(&start, now);
         self.stir(now);
     }
 
@@ -434,16 +449,37 @@ impl State {
                 Ok(passes) => passes,
                 Err(shut) => return self.refuse_all(shut),
             };
-            let Some((ask, ticket)) = self.queue.next(&self.budget, now) else {
+            // Whoever ends a forward calls again.
+            let Ok(forward) = Arc::clone(&self.forwards).try_acquire_owned() else {
                 return;
             };
-            let Some(spent) = self.budget.spend(ask.cost, now) else {
+            let Some((start, ticket)) = self.queue.next(&self.budget, now) else {
+                return;
+            };
+            let Some(spent) = self.budget.spend(start.ask.cost, now) else {
                 return; // Not reached: the queue asks the budget first.
             };
-            if let Err(Ok(turn)) = ticket.send(Ok(Turn { spent, passes })) {
+            let turn = Turn {
+                spent,
+                passes,
+                start,
+                forward,
+            };
+            if let Err(Ok(turn)) = ticket.send(Ok(turn)) {
                 self.budget.give_back(turn.spent, now);
+                self.queue.give_back(&turn.start, now);
             }
         }
+    }
+
+    /// When somebody's turn may come, or time be over; `None` if nobody waits.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if self.forwards.available_permits() > 0 {
+            return self.queue.wake_at(&self.budget, now);
+        }
+        // There is no turn until a forward ends, and that is told.
+        let expires_at = self.queue.expires_at()?;
+        Some(expires_at + Duration::from_nanos(1))
     }
 
     /// Tells all who wait that the key or the breaker is shut.

@@ -96,6 +96,7 @@ struct Attempt {
     /// Flameup refused it once, and it waits again.
     again: bool,
     spent: Option<Spent>,
+    start: Option<queue::Start>,
     sent_at: Instant,
     counted: Option<Counted>,
 }

@@ -115,6 +115,7 @@ pub struct Spent {
     entry: Entry,
     /// How far it brought us ahead of the pace.
     ahead: f64,
+    key: u64,
 }
 
 /// The budget of one key.
@@ -137,6 +138,8 @@ pub struct Budget {
     /// Since when one request at a time goes first.
     careful_since: Option<Instant>,
     last: Option<Sample>,
+    /// How often another key came into use: what was sent with one before tells nothing of this one.
+    key: u64,
 }
 
 /// When a request of which nothing was heard is taken for lost: whatever was sent has ended by then,
@@ -166,6 +169,7 @@ impl Budget {
             held_until: None,
             careful_since: None,
             last: None,
+            key: 0,
         }
     }
 
@@ -210,13 +214,14 @@ impl Budget {
         let interval = self.interval(now);
         let ahead = self.pace.spend(cost, interval, now);
         let entry = self.log.start(cost, now);
-        Some(Spent { entry, ahead })
+        let key = self.key;
+        Some(Spent { entry, ahead, key })
     }
 
     /// Takes back a spend of which nothing was sent, to be spent again. Only for what provably never
     /// left: Flameup counts what it receives, whether an answer comes or not.
     pub fn give_back(&mut self, spent: Spent, now: Instant) {
-        let Spent { entry, ahead } = spent;
+        let Spent { entry, ahead, .. } = spent;
         if self.log.withdraw(&entry, now) {
             let interval = self.interval(now);
             self.pace
@@ -233,10 +238,11 @@ impl Budget {
         now: Instant,
         wall: SystemTime,
     ) -> Option<Duration> {
-        let Spent { entry, .. } = spent;
+        let Spent { entry, key, .. } = spent;
         if self.log.settle(&entry, now) {
             self.debt.settle(entry.cost, self.limit, now);
         }
+        let answer = answer.filter(|_| key == self.key);
         let sample = answer.and_then(|signals| self.hear(signals, &entry, now, wall));
         match sample {
             Some(sample) => self.learn(&sample, answer.is_some_and(|signals| signals.is_429)),
@@ -248,6 +254,18 @@ impl Budget {
         }
         let held = answer.filter(|signals| signals.is_429).and(self.held_until);
         held.map(|until| until.saturating_duration_since(now))
+    }
+
+    /// Another key is in use. What answers told of the one before is forgotten, a 429 among it, so that
+    /// this one is tried at once; what we sent is not.
+    pub fn take_new_key(&mut self, now: Instant) {
+        self.key += 1;
+        self.held_until = None;
+        self.careful_since = None;
+        self.last = None;
+        self.evidence.forget();
+        self.fixed = FixedWindow::new(self.window);
+        self.foreign = Foreign::new(self.window, now);
     }
 
     /// Share of the limit that is used by us and others, from 0 to 1: of the window, or of the time

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shield;
 use super::breaker::{Outcome, Pass};
@@ -32,7 +31,6 @@ struct Held {
     /// Flameup may have counted it.
     sent: bool,
     credential: Credential,
-    _forward: OwnedSemaphorePermit,
 }
 
 /// What the key and the breaker gave, to be reported to or given back.
@@ -52,13 +50,12 @@ pub struct Credential {
 }
 
 impl Permit {
-    pub(super) fn new(shield: Arc<Shield>, turn: Turn, forward: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(shield: Arc<Shield>, turn: Turn) -> Self {
         Self(Held {
             shield,
             credential: Credential::of(turn.passes.key.key()),
             turn: Some(turn),
             sent: false,
-            _forward: forward,
         })
     }
 
@@ -91,12 +88,19 @@ impl Sent {
     ) -> Option<Duration> {
         let Held { shield, turn, .. } = &mut self.0;
         // Only this takes it, and takes `self`.
-        let Turn { spent, passes } = turn.take()?;
+        let Turn {
+            spent,
+            passes,
+            forward,
+            ..
+        } = turn.take()?;
+        // Whoever is called next may need it.
+        drop(forward);
         let (now, wall) = (shield.clock.now(), shield.clock.wall());
         let mut state = shield.state.lock();
         let wait = state.budget.settle(spent, answer, now, wall);
         state.breaker.report(passes.breaker, outcome, now);
-        state.keys.report(passes.key, verdict, now);
+        state.change_keys(now, |keys| keys.report(passes.key, verdict, now));
         // Before anybody is woken: what they serve stale depends on it.
         let refused = state.keys.is_refused();
         shield.key_refused.store(refused, Ordering::Relaxed);
@@ -139,6 +143,7 @@ impl Drop for Held {
         let (now, wall) = (self.shield.clock.now(), self.shield.clock.wall());
         let mut state = self.shield.state.lock();
         if self.sent {
+            drop(turn.forward);
             state.budget.settle(turn.spent, None, now, wall);
             state.stir(now);
         } else {

@@ -97,6 +97,20 @@ pub struct Queue<T> {
     refusals: u64,
 }
 
+/// A request that starts, and what was noted of it: to be given back if it does not after all.
+#[derive(Debug, PartialEq)]
+pub struct Start {
+    /// What was asked.
+    pub ask: Ask,
+    rank: Rank,
+    reserved: bool,
+    at: Instant,
+    /// What its caller's tag grew by.
+    charged: u64,
+    /// Starts of other classes since batch's last one, before it.
+    since_batch: u32,
+}
+
 #[derive(Debug)]
 struct Waiting<T> {
     ask: Ask,
@@ -174,24 +188,57 @@ impl<T> Queue<T> {
     }
 
     /// The request that starts now, if the pace allows one; its cost is then to be spent.
-    pub fn next(&mut self, pace: &impl Pace, now: Instant) -> Option<(Ask, T)> {
+    pub fn next(&mut self, pace: &impl Pace, now: Instant) -> Option<(Start, T)> {
         self.sweep(now);
         if pace.opening(0, now) > now {
             return None;
         }
         let strict = pace.used(now) > STRICT_ABOVE;
-        let entry = match self.known.pop(strict) {
-            Some(entry) => entry,
+        let since_batch = [&self.known, &self.unknown].map(Tier::since_batch);
+        let (entry, charged) = match self.known.pop(strict) {
+            Some(popped) => popped,
             None => self.pop_background(strict, pace, now)?,
         };
         let waiting = self.forget(entry.id)?;
+        self.vacate(entry.caller);
         if waiting.reserved {
             self.quotas.start(entry.caller, entry.cost, now);
         }
         if let Some(rate) = self.rates.get_mut(waiting.rank.0) {
             rate.add(entry.cost, now);
         }
-        Some((waiting.ask, waiting.ticket))
+        let start = Start {
+            ask: waiting.ask,
+            rank: waiting.rank,
+            reserved: waiting.reserved,
+            at: now,
+            charged,
+            since_batch: since_batch[usize::from(!waiting.rank.is_known())],
+        };
+        Some((start, waiting.ticket))
+    }
+
+    /// Takes back a start of which nothing came: its caller, its class and those who are foretold their
+    /// starts are where they would be without it.
+    pub fn give_back(&mut self, start: &Start, now: Instant) {
+        let Ask { caller, cost, .. } = start.ask;
+        if start.reserved {
+            self.quotas.give_back(caller, cost, start.at);
+        }
+        if let Some(rate) = self.rates.get_mut(start.rank.0) {
+            rate.give_back(cost, start.at, now);
+        }
+        match start.rank.0 {
+            class @ 0..=2 => self.known.give_back(class, start.since_batch),
+            class @ 3..=5 => self.unknown.give_back(class - 3, start.since_batch),
+            _ => {}
+        }
+        self.lane_mut(start.rank).give_back(caller, start.charged);
+    }
+
+    /// The moment after which the first of those who wait has waited in vain.
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
     /// Takes out requests whose deadline has passed, or will before anything can start, each with a new
@@ -227,6 +274,7 @@ impl<T> Queue<T> {
         let waiting = self.forget(id)?;
         if !self.overdue.remove(&id) {
             self.lane_mut(waiting.rank).remove(waiting.ask.caller, id);
+            self.vacate(waiting.ask.caller);
         }
         self.release(&waiting);
         Some(waiting.ticket)
@@ -257,12 +305,12 @@ impl<T> Queue<T> {
         Some(start.min(deadline + Duration::from_nanos(1)).max(now))
     }
 
-    /// How many wait.
+    /// How many wait, without those that are overdue.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() - self.overdue.len()
     }
 
-    /// Whether nobody waits.
+    /// Whether nobody waits, nor is to be told that its time is over.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -281,7 +329,7 @@ impl<T> Queue<T> {
         pace: &impl Pace,
         now: Instant,
     ) -> Result<(Rank, Instant), Reason> {
-        if self.waiting.len() >= self.settings.in_all {
+        if self.len() >= self.settings.in_all {
             return Err(Reason::QueueFull);
         }
         let own = self.per_caller.get(&ask.caller).copied().unwrap_or(0);
@@ -334,7 +382,12 @@ impl<T> Queue<T> {
         Place(id)
     }
 
-    fn pop_background(&mut self, strict: bool, pace: &impl Pace, now: Instant) -> Option<Entry> {
+    fn pop_background(
+        &mut self,
+        strict: bool,
+        pace: &impl Pace,
+        now: Instant,
+    ) -> Option<(Entry, u64)> {
         if !self.has_background_turn(pace, now) {
             return None;
         }
@@ -357,6 +410,7 @@ impl<T> Queue<T> {
             if let Some(waiting) = self.waiting.get(&id) {
                 let (rank, caller) = (waiting.rank, waiting.ask.caller);
                 self.lane_mut(rank).remove(caller, id);
+                self.vacate(caller);
                 self.overdue.insert(id);
             }
         }
@@ -366,13 +420,17 @@ impl<T> Queue<T> {
     fn forget(&mut self, id: u64) -> Option<Waiting<T>> {
         let waiting = self.waiting.remove(&id)?;
         self.deadlines.remove(&(waiting.ask.deadline, id));
-        if let Some(own) = self.per_caller.get_mut(&waiting.ask.caller) {
+        Some(waiting)
+    }
+
+    /// One place of the caller's is free: a request that is overdue takes up none.
+    fn vacate(&mut self, caller: CallerId) {
+        if let Some(own) = self.per_caller.get_mut(&caller) {
             *own -= 1;
             if *own == 0 {
-                self.per_caller.remove(&waiting.ask.caller);
+                self.per_caller.remove(&caller);
             }
         }
-        Some(waiting)
     }
 
     fn release(&mut self, waiting: &Waiting<T>) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::breaker::Outcome;
 use super::key::Verdict;
+use super::signals::Signals;
 use super::*;
 use crate::clock::Hand;
 use crate::config::{Config, Sources};
@@ -12,7 +13,11 @@ use crate::config::{Config, Sources};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn key() -> ApiKey {
-    let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", "a")]));
+    key_of("a")
+}
+
+fn key_of(text: &str) -> ApiKey {
+    let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", text)]));
     let mut workspaces = loaded.expect("the defaults and a key").config.workspaces;
     let (_, mut workspace) = workspaces.pop_first().expect("the default workspace");
     workspace.api_keys.remove(0).0
@@ -91,14 +96,40 @@ fn a_turn_that_comes_as_its_waiter_leaves_is_the_next_ones() {
 }
 
 #[test]
-fn a_turn_without_a_forward_to_use_it_costs_nothing() {
+fn while_no_forward_is_free_nobody_is_called_and_the_first_that_ends_calls_the_next() {
     let (shield, _hand) = shield();
+    let last = shield.admit_now(&claim()).expect("a turn");
     let all = u32::try_from(MAX_FORWARDS).expect("a few");
-    let busy = shield.forwards.try_acquire_many(all).expect("none yet");
-    let refused = shield.admit_now(&claim()).expect_err("none is left");
-    assert_eq!(refused, Error::TooManyForwards);
-    drop(busy);
-    assert_eq!(remaining(&shield), 120);
+    let forwards = Arc::clone(&shield.state.lock().forwards);
+    let _busy = forwards.try_acquire_many(all - 1).expect("one is taken");
+    assert_eq!(shield.admit_now(&claim()).err(), Some(Error::NotNow));
+    let waiting = enter(&shield, SECOND * 2);
+    shield.state.lock().call(shield.clock.now());
+    assert_eq!((remaining(&shield), shield.snapshot().1), (119, 1));
+    let sent = last.spend();
+    sent.settle(None, Outcome::Alive, Verdict::Accepted);
+    assert!(waiting.turn_now().is_ok());
+}
+
+#[test]
+fn a_new_key_is_tried_at_once_though_the_one_before_drew_a_429() {
+    let (shield, _hand) = shield();
+    let mut permits = take_all(&shield);
+    let (late, first) = (permits.pop(), permits.pop());
+    let over = Signals {
+        is_429: true,
+        ..Signals::default()
+    };
+    let over = |permit: Option<Permit>| {
+        let sent = permit.expect("ten").spend();
+        sent.settle(Some(&over), Outcome::Alive, Verdict::Unknown)
+    };
+    assert_eq!(over(first), Some(SECOND * 60));
+    drop(permits);
+    assert!(shield.admit_now(&claim()).is_err());
+    shield.replace_keys(vec![key_of("b")]);
+    assert_eq!(over(late), None, "it was sent with the key before");
+    assert!(shield.admit_now(&claim()).is_ok());
 }
 
 /// Sends so many requests, and settles them with this.

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::budget::Spent;
 use super::permit::{Passes, Permit};
-use super::queue::Place;
+use super::queue::{Place, Start};
 use super::{Error, Shield};
 
 /// The longest that is slept while somebody waits. Whatever may bring a turn forward wakes the lookout;
@@ -25,6 +25,10 @@ const SHORTEST_NAP: Duration = Duration::from_millis(1);
 pub(super) struct Turn {
     pub(super) spent: Spent,
     pub(super) passes: Passes,
+    /// What the queue noted.
+    pub(super) start: Start,
+    /// One of [`MAX_FORWARDS`](super::MAX_FORWARDS).
+    pub(super) forward: OwnedSemaphorePermit,
 }
 
 /// Brings a waiter its turn, or the reason why there will be none.
@@ -61,13 +65,7 @@ impl Waiting {
             return Err(Error::NotNow);
         };
         self.place = None;
-        let turn = turn?;
-        let Ok(forward) = Arc::clone(&self.shield.forwards).try_acquire_owned() else {
-            let now = self.shield.clock.now();
-            self.shield.state.lock().give_back(turn, None, now);
-            return Err(Error::TooManyForwards);
-        };
-        Ok(Permit::new(Arc::clone(&self.shield), turn, forward))
+        Ok(Permit::new(Arc::clone(&self.shield), turn?))
     }
 }
 
@@ -130,7 +128,7 @@ impl Lookout {
         let mut state = self.shield.state.lock();
         let now = self.shield.clock.now();
         state.call(now);
-        let Some(wake) = state.queue.wake_at(&state.budget, now) else {
+        let Some(wake) = state.wake_at(now) else {
             // With the lock held, so that whoever comes next starts another one.
             state.is_looked_out = false;
             self.ended = true;

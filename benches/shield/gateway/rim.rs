@@ -29,6 +29,7 @@ impl Gateway {
             foretold: self.now,
             again: false,
             spent: None,
+            start: None,
             sent_at: self.now,
             counted: None,
         });
@@ -73,8 +74,10 @@ impl Gateway {
             self.tally.expired += u32::from(self.is_measured());
             self.fail(attempt, true);
         }
-        while let Some((ask, attempt)) = self.queue.next(&self.budget, self.now) {
+        while let Some((start, attempt)) = self.queue.next(&self.budget, self.now) {
+            let ask = start.ask;
             let spent = self.budget.spend(ask.cost, self.now);
+            self.attempts[attempt].start = Some(start);
             self.attempts[attempt].spent = Some(spent.expect("the queue asks the budget first"));
             self.note_start(attempt);
             // A refresh is launched by whoever called for it.
@@ -110,6 +113,9 @@ impl Gateway {
             self.tally.unneeded += u32::from(self.is_measured());
             if let Some(spent) = self.attempts[attempt].spent.take() {
                 self.budget.give_back(spent, self.now);
+                if let Some(start) = self.attempts[attempt].start.take() {
+                    self.queue.give_back(&start, self.now);
+                }
             }
             self.fail(attempt, true);
             return;

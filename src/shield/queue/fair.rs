@@ -92,19 +92,29 @@ impl Lane {
         redeeming.or_else(|| self.order.first().map(|&(_, id, _)| id))
     }
 
-    /// Takes out the request whose turn is next.
-    pub(super) fn pop(&mut self) -> Option<Entry> {
-        let entry = match self.redeeming.pop_front() {
-            Some(entry) => {
-                self.charge_redeemed(entry);
-                entry
-            }
+    /// Takes out the request whose turn is next, and says what its caller's tag grew by.
+    pub(super) fn pop(&mut self) -> Option<(Entry, u64)> {
+        let (entry, charged) = match self.redeeming.pop_front() {
+            Some(entry) => (entry, self.charge_redeemed(entry)),
             None => self.pop_fair()?,
         };
         self.units -= entry.cost;
         self.len -= 1;
         self.drop_idle();
-        Some(entry)
+        Some((entry, charged))
+    }
+
+    /// Takes back what a caller was charged for a request that did not start after all.
+    pub(super) fn give_back(&mut self, caller: CallerId, charged: u64) {
+        let Some(line) = self.lines.get_mut(&caller) else {
+            return; // It owes nothing any more.
+        };
+        let after = line.tag.saturating_sub(charged);
+        if let Some(head) = line.entries.front() {
+            self.order.remove(&(line.tag, head.id, caller));
+            self.order.insert((after, head.id, caller));
+        }
+        line.tag = after;
     }
 
     /// Takes out a request that will not start.
@@ -141,20 +151,21 @@ impl Lane {
         line.is_some_and(|line| !line.entries.is_empty() || line.tag > self.virtual_time)
     }
 
-    fn pop_fair(&mut self) -> Option<Entry> {
+    fn pop_fair(&mut self) -> Option<(Entry, u64)> {
         let (tag, _, caller) = self.order.pop_first()?;
         let line = self.lines.get_mut(&caller)?;
         let entry = line.entries.pop_front()?;
         self.virtual_time = self.virtual_time.max(tag);
         line.units -= entry.cost;
-        line.tag = tag + advance(entry.cost, entry.weight);
+        let charged = advance(entry.cost, entry.weight);
+        line.tag = tag + charged;
         if let Some(head) = line.entries.front() {
             self.order.insert((line.tag, head.id, caller));
         }
-        Some(entry)
+        Some((entry, charged))
     }
 
-    fn charge_redeemed(&mut self, entry: Entry) {
+    fn charge_redeemed(&mut self, entry: Entry) -> u64 {
         let line = self.lines.entry(entry.caller).or_default();
         let before = line.tag.max(self.virtual_time);
         let furthest = self.virtual_time + LONGEST_DEBT * SCALE / u64::from(entry.weight);
@@ -164,6 +175,7 @@ impl Lane {
             self.order.insert((after, head.id, entry.caller));
         }
         line.tag = after;
+        after - before
     }
 
     fn remove_from_line(&mut self, caller: CallerId, id: u64) -> Option<u32> {

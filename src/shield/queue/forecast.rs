@@ -70,6 +70,16 @@ impl Rate {
         self.at = Some(now);
     }
 
+    /// Takes back what was added at `at`, as far as it has not faded.
+    pub(super) fn give_back(&mut self, units: u32, at: Instant, now: Instant) {
+        let added = Self {
+            per_second: f64::from(units) / AVERAGED_OVER.as_secs_f64(),
+            at: Some(at),
+        };
+        self.per_second = (self.read(now) - added.read(now)).max(0.0);
+        self.at = Some(now);
+    }
+
     fn read(&self, now: Instant) -> f64 {
         let elapsed = self.at.map(|at| now.saturating_duration_since(at));
         let faded = elapsed.unwrap_or_default().div_duration_f64(AVERAGED_OVER);

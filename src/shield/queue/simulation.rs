@@ -131,7 +131,8 @@ impl Drive {
     }
 
     pub(super) fn start(&mut self) {
-        while let Some((ask, (came, foretold))) = self.queue.next(&self.pace, self.now) {
+        while let Some((start, (came, foretold))) = self.queue.next(&self.pace, self.now) {
+            let ask = start.ask;
             assert!(self.now <= ask.deadline, "started after its deadline");
             self.pace.spend(ask.cost, self.now);
             let apart = foretold.max(self.now) - foretold.min(self.now);

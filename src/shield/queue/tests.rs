@@ -387,3 +387,59 @@ fn a_retry_pays_double_by_delaying_those_after_it() {
     assert_eq!(drive.outcome.waits[&Class::Service], [0.0, 1.0, 2.0]);
     assert_eq!(drive.outcome.errors, [0.0, 0.0, 0.0]);
 }
+
+#[test]
+fn who_gives_a_start_back_is_next_again() {
+    let now = Instant::now();
+    let (mut queue, pace) = (Queue::new(settings()), Slots::new(now));
+    for (ticket, caller) in [(1, 1), (2, 1), (3, 2)] {
+        let deadline = now + secs(9.0);
+        offer(
+            &mut queue,
+            ask(caller, Class::Interactive, deadline),
+            ticket,
+            &pace,
+            now,
+        );
+    }
+    let (start, ticket) = queue.next(&pace, now).expect("the first");
+    assert_eq!(ticket, 1);
+    queue.give_back(&start, now);
+    assert_eq!(queue.next(&pace, now).map(|(_, ticket)| ticket), Some(2));
+    assert_eq!(queue.next(&pace, now).map(|(_, ticket)| ticket), Some(3));
+}
+
+#[test]
+fn what_is_given_back_is_no_part_of_what_a_caller_may_ask_of_unknown_ids() {
+    let now = Instant::now();
+    let (mut queue, pace) = (Queue::new(settings()), Slots::new(now));
+    for ticket in 0..100 {
+        let unknown = Ask {
+            known: false,
+            ..ask(1, Class::Interactive, now)
+        };
+        offer(&mut queue, unknown, ticket, &pace, now);
+        let (start, _) = queue.next(&pace, now).expect("it is alone");
+        assert!(start.reserved, "{ticket} of thirty");
+        queue.give_back(&start, now);
+    }
+}
+
+#[test]
+fn what_is_overdue_takes_up_no_place() {
+    let now = Instant::now();
+    let (mut queue, pace) = (Queue::new(settings()), Slots::new(now));
+    for ticket in 0..50 {
+        let deadline = now + secs(30.0);
+        offer(
+            &mut queue,
+            ask(1, Class::Interactive, deadline),
+            ticket,
+            &pace,
+            now,
+        );
+    }
+    let later = now + secs(31.0);
+    let one_more = ask(1, Class::Interactive, later + secs(1.0));
+    assert!(queue.offer(one_more, 50, &pace, later).is_ok());
+}

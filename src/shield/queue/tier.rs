@@ -39,14 +39,27 @@ impl Tier {
     }
 
     /// Takes out the request that starts next.
-    pub(super) fn pop(&mut self, strict: bool) -> Option<Entry> {
+    pub(super) fn pop(&mut self, strict: bool) -> Option<(Entry, u64)> {
         let class = self.choose(strict)?;
-        let entry = self.lanes[class].pop()?;
+        let popped = self.lanes[class].pop()?;
         self.since_batch = match class {
             BATCH => 0,
             _ => OTHERS_PER_BATCH.min(self.since_batch + 1),
         };
-        Some(entry)
+        Some(popped)
+    }
+
+    /// Starts of other classes since batch's last one.
+    pub(super) fn since_batch(&self) -> u32 {
+        self.since_batch
+    }
+
+    /// Takes back a turn of `class` that was not used; `since_batch` is what stood before it.
+    pub(super) fn give_back(&mut self, class: usize, since_batch: u32) {
+        self.since_batch = match class {
+            BATCH => OTHERS_PER_BATCH.min(self.since_batch + since_batch),
+            _ => self.since_batch.saturating_sub(1),
+        };
     }
 
     /// Units that start before a request of `class` which has `own` units before it in its class.

@@ -114,6 +114,16 @@ impl Quotas {
         }
     }
 
+    /// Notes that a request which was to start at `at` did not.
+    pub(super) fn give_back(&mut self, caller: CallerId, cost: u32, at: Instant) {
+        if let Some(entry) = self.callers.get_mut(&caller)
+            && let Some(index) = entry.started.iter().rposition(|&start| start == (at, cost))
+        {
+            entry.started.remove(index);
+            entry.spent -= cost;
+        }
+    }
+
     /// The greatest weight among those that asked in the last window.
     pub(super) fn heaviest(&self) -> u32 {
         self.by_weight
