@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::config::{Scope, Scopes};
 use crate::shield::Claim;
-use crate::shield::queue::{CallerId, Class};
+use crate::shield::queue::{CallerId, Class, Subject};
 use crate::workspace::Workspace;
 
 /// One party that may ask, resolved once when the gateway starts.
@@ -55,7 +55,8 @@ impl Caller {
         &self.name
     }
 
-    /// Its claim on the budget for one lookup that waits no longer than `patience`.
+    /// Its claim on the budget for one lookup that waits no longer than `patience`; whom it is of is
+    /// yet to be said.
     pub fn claim(&self, patience: Duration) -> Claim {
         let (caller, class, weight) = (self.id, self.class, self.weight);
         Claim {
@@ -64,6 +65,8 @@ impl Caller {
             weight,
             patience,
             known: false,
+            subject: Subject::default(),
+            told: true,
         }
     }
 

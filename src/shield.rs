@@ -35,7 +35,7 @@ use budget::{Budget, Snapshot};
 use key::Keys;
 use permit::Passes;
 pub use permit::{Credential, Permit, Sent};
-use queue::{Ask, CallerId, Class, Queue, Refusal};
+use queue::{Ask, CallerId, Class, Queue, Refusal, Subject};
 use retry::Retries;
 use waiting::{Ticket, Turn, Waiting};
 
@@ -119,6 +119,10 @@ pub struct Claim {
     pub patience: Duration,
     /// The person has been seen before.
     pub known: bool,
+    /// What it is for.
+    pub subject: Subject,
+    /// Whether a refusal is told to a client, who may come back.
+    pub told: bool,
 }
 
 /// What a forward is made for.
@@ -293,6 +297,7 @@ impl Shield {
     pub fn admit_now(self: &Arc<Self>, claim: &Claim) -> Result<Permit, Error> {
         let claim = Claim {
             patience: Duration::ZERO,
+            told: false,
             ..*claim
         };
         self.enter(&claim, 1)?.turn_now()
@@ -310,7 +315,12 @@ impl Shield {
         {
             return Err(Error::TooManyRetries);
         }
-        let permit = self.enter(claim, retry::COST)?.turn().await?;
+        // Who is refused hears how the first attempt ended.
+        let claim = Claim {
+            told: false,
+            ..*claim
+        };
+        let permit = self.enter(&claim, retry::COST)?.turn().await?;
         // Others may have waited for the same one. The permit gives its turn back.
         if !self
             .state
@@ -362,6 +372,8 @@ impl Claim {
             deadline: now + self.patience,
             cost,
             known: self.known,
+            subject: self.subject,
+            told: self.told,
         }
     }
 }

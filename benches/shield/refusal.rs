@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use flameup_gateway::shield::budget::{self, Budget};
-use flameup_gateway::shield::queue::{Ask, CallerId, Class, Queue};
+use flameup_gateway::shield::queue::{Ask, CallerId, Class, Queue, Subject};
 
 use crate::gateway::QUEUE;
 use crate::tally::percentile;
@@ -33,6 +33,8 @@ pub(crate) fn measure() -> [f64; 3] {
         deadline: now + patience,
         cost: 1,
         known: !nth.is_multiple_of(5),
+        subject: Subject(nth.into()),
+        told: true,
     };
     for nth in 0..WAITING {
         let offered = queue.offer(ask(nth, Duration::from_hours(1)), (), &budget, now);

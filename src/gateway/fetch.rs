@@ -454,7 +454,7 @@ impl Fetch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shield::queue::{CallerId, Class};
+    use crate::shield::queue::{CallerId, Class, Subject};
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_tried_again_once_its_time_is_over() {
@@ -465,6 +465,8 @@ mod tests {
             weight: 1,
             patience: Duration::from_secs(2),
             known: true,
+            subject: Subject::default(),
+            told: true,
         };
         let patience = |deadline| in_time(&claim, deadline).map(|claim| claim.patience);
         let second = Duration::from_secs(1);

@@ -28,6 +28,7 @@ use crate::cache::status::Reason;
 use crate::failure::{Failure, RequestError};
 use crate::route::{Endpoint, Forward};
 use crate::shield::breaker::Outcome;
+use crate::shield::queue::Subject;
 use crate::shield::{Claim, Permit, Purpose};
 use crate::telemetry::Spending;
 use crate::upstream::receipt::Receipt;
@@ -116,12 +117,18 @@ impl Gateway {
         passing.start(passage, permit, reason).await
     }
 
+    /// What a request is for, as far as its target tells.
+    fn subject_of(&self, forward: &Forward<'_>) -> Subject {
+        Subject(self.cache.name(forward.path().as_bytes()))
+    }
+
     /// Waits for a turn, in the caller's class.
     async fn turn_of<B>(&self, passage: &Passage<'_, B>) -> Result<Permit, Failure> {
         let workspace = passage.caller.workspace();
         let claim = Claim {
             // Only lookups are held to a part of their caller's share.
             known: true,
+            subject: self.subject_of(&passage.forward),
             ..passage.caller.claim(passage.patience)
         };
         let began = self.clock.now();

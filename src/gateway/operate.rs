@@ -18,7 +18,7 @@ use crate::cache::control::RequestDirectives;
 use crate::person::change::{Name, Touched};
 use crate::person::{self, PersonRef};
 use crate::shield::Claim;
-use crate::shield::queue::{CallerId, Class};
+use crate::shield::queue::{CallerId, Class, Subject};
 use crate::workspace::Workspace;
 
 /// What an operator is called in metrics.
@@ -233,6 +233,8 @@ impl Gateway {
                 weight: 1,
                 patience: workspace.shield().max_wait(),
                 known: false,
+                subject: Subject::default(),
+                told: true,
             },
             client: OPERATOR.into(),
             directives: RequestDirectives::default(),

@@ -18,7 +18,7 @@ use crate::cache::status::Reason;
 use crate::cache::{Landed, Landing, Lookup};
 use crate::failure::Failure;
 use crate::person::PersonRef;
-use crate::shield::queue::Class;
+use crate::shield::queue::{Class, Subject};
 use crate::shield::{Claim, Purpose};
 use crate::workspace::{Place, Workspace};
 
@@ -170,7 +170,17 @@ impl Gateway {
             return true;
         }
         let wait_until = read.now + read.claim.patience;
-        let fetch = read.fetch(Purpose::Refresh, Some(Arc::clone(stored)), true, wait_until);
+        let claim = Claim {
+            class: Class::Refresh,
+            known: true,
+            ..self.claim_of(read, false)
+        };
+        let fetch = read.fetch(
+            Purpose::Refresh,
+            Some(Arc::clone(stored)),
+            claim,
+            wait_until,
+        );
         let Ok(permit) = self.turn_now(&fetch) else {
             return false;
         };
@@ -210,7 +220,17 @@ impl Gateway {
             let mut joined = joined.map_err(Failure::from)?;
             if let Some(obligation) = joined.obligation {
                 let patience = own.as_ref().map_or(patience, |_| limits.left());
-                let begun = self.begin(read, &shared, stored.clone(), obligation, now + patience);
+                let begun = {
+                    let claim = self.claim_of(read, cover.is_none());
+                    self.begin(
+                        read,
+                        &shared,
+                        stored.clone(),
+                        claim,
+                        obligation,
+                        now + patience,
+                    )
+                };
                 own = begun.or(own);
             }
             limits.has_attempt = own.as_ref().is_some_and(|own| own.failure().is_none());
@@ -233,7 +253,7 @@ impl Gateway {
             match limits.check(joined.follower.is_waiting()) {
                 Late::Not => {}
                 Late::Deadline => return Err(Failure::from(collapse::Error::Deadline).into()),
-                Late::Turn => return Err(self.too_late(read, own.as_ref())),
+                Late::Turn => return Err(self.too_late(read, own.as_ref(), cover.is_some())),
                 Late::Cover => {
                     let now = self.clock.now();
                     if cover.is_some_and(|entry| self.still_covers(entry, read, now)) {
@@ -248,15 +268,11 @@ impl Gateway {
 
     /// What a request is told that waited for a turn as long as it could: what its own attempt was told,
     /// if it had one.
-    fn too_late(&self, read: &Read<'_>, own: Option<&Attempt>) -> Arc<Failure> {
+    fn too_late(&self, read: &Read<'_>, own: Option<&Attempt>, covered: bool) -> Arc<Failure> {
         if let Some(failure) = own.and_then(Attempt::failure) {
             return Arc::clone(failure);
         }
-        let known = self.knows(read);
-        let claim = Claim {
-            known,
-            ..read.claim
-        };
+        let claim = self.claim_of(read, !covered);
         let refused = read.workspace.shield().refuse(&claim);
         let (workspace, waited) = (read.workspace.name(), claim.patience);
         let telemetry = &self.telemetry;
@@ -278,6 +294,7 @@ impl Gateway {
         read: &Read<'_>,
         shared: &Shared<'_>,
         stored: Option<Arc<Entry>>,
+        claim: Claim,
         obligation: Obligation<Landing<Arc<Failure>>>,
         wait_until: Instant,
     ) -> Option<Attempt> {
@@ -294,8 +311,19 @@ impl Gateway {
         } else {
             Purpose::Miss
         };
-        let fetch = read.fetch(purpose, stored, self.knows(read), wait_until);
+        let fetch = read.fetch(purpose, stored, claim, wait_until);
         Some(self.spawn_fetch(fetch, obligation))
+    }
+
+    /// The claim of a read; `told` if its client hears of a refusal, and is not served something stale.
+    fn claim_of(&self, read: &Read<'_>, told: bool) -> Claim {
+        let person = read.place.keys().person();
+        Claim {
+            known: self.knows(read),
+            subject: Subject(self.cache.name(person.as_bytes())),
+            told,
+            ..read.claim
+        }
     }
 
     /// Whether the person is in memory, however old. Lookups of others are held to a part of their
@@ -334,7 +362,8 @@ impl Gateway {
         } else {
             wait_until
         };
-        let fetch = read.fetch(Purpose::Bypass, None, self.knows(read), wait_until);
+        let claim = self.claim_of(read, cover.is_none());
+        let fetch = read.fetch(Purpose::Bypass, None, claim, wait_until);
         let permit = self.turn(&fetch).await.map_err(Failure::from)?;
         let landed = self.fetch(&fetch, permit, None).await?;
         Ok((Arc::new(landed), false))
@@ -353,21 +382,12 @@ impl Read<'_> {
         &self,
         purpose: Purpose,
         stored: Option<Arc<Entry>>,
-        known: bool,
+        claim: Claim,
         wait_until: Instant,
     ) -> Fetch {
-        let class = if purpose == Purpose::Refresh {
-            Class::Refresh
-        } else {
-            self.claim.class
-        };
         Fetch {
             workspace: Arc::clone(self.workspace),
-            claim: Claim {
-                class,
-                known,
-                ..self.claim
-            },
+            claim,
             wait_until,
             client: Arc::clone(self.client),
             person: self.person.clone().into_owned(),

@@ -24,7 +24,8 @@
 //! the rate of the last seconds. If that is after its deadline the request is refused at once.
 //!
 //! # Promises
-//! A refusal's [`Refusal::retry_after`] is remembered; see `promises`. A caller that comes back
+//! A refusal's [`Refusal::retry_after`] is remembered where it is told ([`Ask::told`]); see `promises`.
+//! A caller that comes back for the same person
 //! between then and two seconds later goes before those of its class without a promise. Newcomers
 //! of its class and lower ones are let in only if it still starts within a second; and a slot that
 //! cannot be saved up goes to whoever is there.
@@ -51,7 +52,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use self::ask::Rank;
-pub use self::ask::{Ask, CallerId, Class, Pace, Reason, Refusal, Settings};
+pub use self::ask::{Ask, CallerId, Class, Pace, Reason, Refusal, Settings, Subject};
 use self::fair::{Entry, Lane};
 use self::forecast::Rate;
 use self::promises::Promises;
@@ -157,7 +158,7 @@ impl<T> Queue<T> {
         self.quotas.asked(ask.caller, ask.weight, now);
         let home = Rank::of(ask.class, ask.known);
         let own = self.promises.get_mut(home.0);
-        let redeems = own.is_some_and(|promises| promises.redeem(ask.caller, now));
+        let redeems = own.is_some_and(|promises| promises.redeem(ask.caller, ask.subject, now));
         let reason = match self.admit(ask, redeems, pace, now) {
             Ok((rank, start)) => return Ok((self.enter(ask, rank, redeems, ticket), start)),
             Err(reason) => reason,

@@ -47,6 +47,8 @@ fn claim() -> Claim {
         weight: 1,
         patience: SECOND * 2,
         known: true,
+        subject: Subject(1),
+        told: true,
     }
 }
 

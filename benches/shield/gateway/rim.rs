@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flameup_gateway::cache::control::ResponseDirectives;
 use flameup_gateway::cache::freshness::Freshness;
-use flameup_gateway::shield::queue::{Ask, CallerId, Class, Place};
+use flameup_gateway::shield::queue::{Ask, CallerId, Class, Place, Subject};
 
 use super::{Attempt, Event, Gateway, Reader};
 use crate::tally::Answer;
@@ -53,6 +53,9 @@ impl Gateway {
             deadline: self.now + patience,
             cost: 1,
             known: remembered,
+            subject: Subject(person.into()),
+            // Refused callers do not come back; covered ones and refreshes are not even told.
+            told: class != Class::Refresh && !remembered,
         };
         let offered = self.queue.offer(ask, attempt, &self.budget, self.now);
         let (place, foretold) = offered.map_err(|_| ())?;

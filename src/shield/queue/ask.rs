@@ -23,6 +23,10 @@ pub trait Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallerId(pub u32);
 
+/// What is asked for, by a hash: tells requests for one person from those for another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject(pub u64);
+
 /// How urgent a request is, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
@@ -51,6 +55,11 @@ pub struct Ask {
     pub cost: u32,
     /// Whether this person was seen in this process.
     pub known: bool,
+    /// What it is for.
+    pub subject: Subject,
+    /// Whether a refusal reaches somebody who may come back when told. Only then is it kept as a
+    /// promise.
+    pub told: bool,
 }
 
 /// What bounds the queue.

@@ -182,11 +182,11 @@ impl<T> Queue<T> {
     ) -> Duration {
         let slot = self.free_slot(ask, home, redeems, pace, now);
         let slot = slot.min(now + FURTHEST);
-        let within = slot < now + FURTHEST && self.may_promise(ask, home);
+        let within = ask.told && slot < now + FURTHEST && self.may_promise(ask, home);
         self.refusals += 1;
         let wait = told(slot.saturating_duration_since(now), self.refusals);
         if within && let Some(promises) = self.promises.get_mut(home.0) {
-            promises.make(ask.caller, now + wait);
+            promises.make(ask.caller, ask.subject, now + wait);
         }
         wait
     }

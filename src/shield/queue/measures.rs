@@ -88,7 +88,11 @@ fn refused_again(callers: u32, each: u32, known: bool) -> (u32, f64) {
     while let Some((at, n)) = back.pop_first() {
         drive.pass(at);
         let ask = ask(n % callers, Class::Interactive, at + secs(2.0));
-        if let Some(refusal) = drive.offer(Ask { known, ..ask }) {
+        if let Some(refusal) = drive.offer(Ask {
+            known,
+            subject: Subject(n.into()),
+            ..ask
+        }) {
             again += u32::from(!first.insert(n));
             back.insert((at + refusal.retry_after, n));
         }

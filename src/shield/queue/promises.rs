@@ -1,7 +1,7 @@
 //! What refused callers were told, and what is kept free for them.
 //!
-//! A refusal says when to come back. So that this is true, it is remembered as a promise: a moment
-//! and a caller. A caller that comes back at that moment or a little later redeems the promise and
+//! A refusal says when to come back. So that this is true, it is remembered as a promise, where it is
+//! told at all: a moment, a caller, and whom it asked for. A caller that comes back at that moment or a little later redeems the promise and
 //! stands before those of its class that have none; and no newcomer is admitted whose start would
 //! make a caller that comes back as told wait for long.
 //!
@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::CallerId;
+use super::{CallerId, Subject};
 
 /// How long after its moment a promise may be redeemed: the way there and back, and clocks of whole
 /// seconds on the other side.
@@ -27,11 +27,16 @@ const EXPECTED_FOR: Duration = Duration::from_millis(250);
 /// Weight of the newest promise in the share that is redeemed.
 const NEWEST: f64 = 1.0 / 32.0;
 
+/// Who was promised a turn, and for whom.
+type Promised = (CallerId, Subject);
+
 /// The promises made to the callers of one class.
 #[derive(Debug)]
 pub(super) struct Promises {
-    line: VecDeque<(Instant, CallerId)>,
-    of: BTreeMap<CallerId, VecDeque<Instant>>,
+    line: VecDeque<(Instant, Promised)>,
+    of: BTreeMap<Promised, VecDeque<Instant>>,
+    /// How many each caller holds.
+    held: BTreeMap<CallerId, usize>,
     /// Share of promises redeemed lately.
     redeemed: f64,
 }
@@ -42,6 +47,7 @@ impl Default for Promises {
         Self {
             line: VecDeque::new(),
             of: BTreeMap::new(),
+            held: BTreeMap::new(),
             redeemed: 1.0,
         }
     }
@@ -54,41 +60,44 @@ impl Promises {
 
     /// How many this caller holds.
     pub(super) fn held_by(&self, caller: CallerId) -> usize {
-        self.of.get(&caller).map_or(0, VecDeque::len)
+        self.held.get(&caller).copied().unwrap_or(0)
     }
 
-    /// Remembers that `caller` was told to come back at `due`.
-    pub(super) fn make(&mut self, caller: CallerId, due: Instant) {
+    /// Remembers that `caller` was told to come back for `subject` at `due`.
+    pub(super) fn make(&mut self, caller: CallerId, subject: Subject, due: Instant) {
         let at = self.line.partition_point(|&(other, _)| other <= due);
-        self.line.insert(at, (due, caller));
-        let own = self.of.entry(caller).or_default();
+        self.line.insert(at, (due, (caller, subject)));
+        *self.held.entry(caller).or_default() += 1;
+        let own = self.of.entry((caller, subject)).or_default();
         let at = own.partition_point(|&other| other <= due);
         own.insert(at, due);
     }
 
-    /// Uses up the oldest promise of `caller` that has come due; whether there was one.
-    pub(super) fn redeem(&mut self, caller: CallerId, now: Instant) -> bool {
-        let own = self.of.get(&caller).and_then(|own| own.front().copied());
+    /// Uses up the oldest promise to `caller` for `subject` that has come due; whether there was one.
+    pub(super) fn redeem(&mut self, caller: CallerId, subject: Subject, now: Instant) -> bool {
+        let promised = (caller, subject);
+        let own = self.of.get(&promised);
+        let own = own.and_then(|own| own.front().copied());
         let Some(due) = own.filter(|&due| due <= now) else {
             return false;
         };
         let first = self.line.partition_point(|&(other, _)| other < due);
         let mut same = self.line.iter().skip(first);
-        if let Some(offset) = same.position(|&promise| promise == (due, caller)) {
+        if let Some(offset) = same.position(|&promise| promise == (due, promised)) {
             self.line.remove(first + offset);
         }
-        self.forget_first(caller);
+        self.forget_first(promised);
         self.learn(1.0);
         true
     }
 
     /// Forgets the promises nobody redeemed in time.
     pub(super) fn lapse(&mut self, now: Instant) {
-        while let Some(&(due, caller)) = self.line.front()
+        while let Some(&(due, promised)) = self.line.front()
             && due + GRACE < now
         {
             self.line.pop_front();
-            self.forget_first(caller);
+            self.forget_first(promised);
             self.learn(0.0);
         }
     }
@@ -107,11 +116,18 @@ impl Promises {
         count(self.line.len()) * self.redeemed
     }
 
-    fn forget_first(&mut self, caller: CallerId) {
-        if let Some(own) = self.of.get_mut(&caller) {
+    fn forget_first(&mut self, promised: Promised) {
+        let (caller, _) = promised;
+        if let Some(own) = self.of.get_mut(&promised) {
             own.pop_front();
             if own.is_empty() {
-                self.of.remove(&caller);
+                self.of.remove(&promised);
+            }
+        }
+        if let Some(held) = self.held.get_mut(&caller) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&caller);
             }
         }
     }

@@ -104,6 +104,8 @@ impl Trial {
                 deadline: self.now + Duration::from_millis(patience_ms),
                 cost,
                 known,
+                subject: Subject(u64::from(weight % 3)),
+                told: !weight.is_multiple_of(5),
             }),
             Step::Next => self.next(),
             Step::Expired => self.expired(),
@@ -257,6 +259,8 @@ proptest! {
                 deadline: now + Duration::from_secs(2),
                 cost: 1,
                 known: nth % 2 == 0,
+                subject: Subject(nth.into()),
+                told: true,
             };
             let _ = queue.offer(ask, nth, &pace, now);
             while let Some((Start { ask, .. }, _)) = queue.next(&pace, now) {

@@ -199,6 +199,8 @@ pub(super) fn ask(caller: u32, class: Class, deadline: Instant) -> Ask {
         deadline,
         cost: 1,
         known: true,
+        subject: Subject(0),
+        told: true,
     }
 }
 

@@ -443,3 +443,37 @@ fn what_is_overdue_takes_up_no_place() {
     let one_more = ask(1, Class::Interactive, later + secs(1.0));
     assert!(queue.offer(one_more, 50, &pace, later).is_ok());
 }
+
+/// A queue before which everything that may start at once has, and that much later.
+fn refused(told: bool) -> (Drive, Duration) {
+    let mut drive = Drive::new();
+    drive.offer(ask(9, Class::Service, drive.now));
+    let first = Ask {
+        subject: Subject(1),
+        told,
+        ..ask(1, Class::Service, drive.now)
+    };
+    let refusal = drive.offer(first).expect("one has started");
+    (drive, refusal.retry_after)
+}
+
+#[test]
+fn a_promise_is_redeemed_only_for_whom_it_was_made() {
+    let (mut drive, wait) = refused(true);
+    let rank = Rank::of(Class::Service, true).0;
+    drive.now += wait;
+    for (subject, left) in [(2, 1), (1, 0)] {
+        let back = Ask {
+            subject: Subject(subject),
+            ..ask(1, Class::Service, drive.now + secs(9.0))
+        };
+        drive.offer(back);
+        assert_eq!(drive.queue.promises[rank].len(), left);
+    }
+}
+
+#[test]
+fn what_nobody_is_told_is_no_promise() {
+    let (drive, _) = refused(false);
+    assert!(drive.queue.promises.iter().all(|all| all.len() == 0));
+}
