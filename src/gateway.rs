@@ -257,20 +257,27 @@ fn check_head(request: &request::Parts, bounds: &Bounds) -> Result<(), RequestEr
 /// `max_wait`.
 fn patience(headers: &HeaderMap, max_wait: Duration) -> Duration {
     const PREFER: HeaderName = HeaderName::from_static("prefer");
-    let preferences = headers.get_all(PREFER);
-    let mut preferences = preferences.iter().filter_map(|line| line.to_str().ok());
-    let wait = preferences.find_map(|line| {
-        let mut preferences = line.split([',', ';']).filter_map(|one| one.split_once('='));
-        let (_, seconds) =
-            preferences.find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))?;
-        seconds
-            .trim()
-            .trim_matches('"')
-            .parse()
-            .ok()
-            .map(Duration::from_secs)
+    let lines = headers.get_all(PREFER).into_iter();
+    let mut lines = lines.filter_map(|line| line.to_str().ok());
+    let wait = lines.find_map(wait_in);
+    wait.map_or(max_wait, |wait| wait.min(max_wait))
+}
+
+/// The `wait` in a line of preferences. What follows a `;` is a parameter of another preference (§2),
+/// and what stands in quotes is its value.
+fn wait_in(line: &str) -> Option<Duration> {
+    let mut quoted = false;
+    let mut preferences = line.split(|sign| {
+        quoted ^= sign == '"';
+        sign == ',' && !quoted
     });
-    wait.map_or(max_wait, |wait: Duration| wait.min(max_wait))
+    preferences.find_map(|preference| {
+        let preference = preference.split(';').next()?;
+        let (name, seconds) = preference.split_once('=')?;
+        let is_wait = name.trim().eq_ignore_ascii_case("wait");
+        let seconds = seconds.trim().trim_matches('"').parse();
+        is_wait.then_some(Duration::from_secs(seconds.ok()?))
+    })
 }
 
 /// Whether a target in absolute form names the same authority as `Host`.
@@ -299,5 +306,26 @@ fn check_body(
         Some(length) if length > bounds.body_bytes => Err(RequestError::BodyTooLarge),
         _ if has_body && is_read(&request.method) => Err(RequestError::BodyOnRead),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_preference_to_wait_is_one() {
+        for (line, seconds) in [
+            ("wait=5", Some(5)),
+            ("respond-async, Wait = \"7\"; x=1, wait=9", Some(7)),
+            ("respond-async; wait=5", None),
+            ("note=\"a, wait=5\"", None),
+            ("note=\"a; b\", wait=5", Some(5)),
+            ("wait", None),
+            ("wait=soon", None),
+            ("waiting=5", None),
+        ] {
+            assert_eq!(wait_in(line), seconds.map(Duration::from_secs), "{line}");
+        }
     }
 }
