@@ -40,6 +40,7 @@ const ANONYMOUS: &str = "anonymous";
 /// A gateway that listens. Dropping it ends it at once; [`Running::drain`] ends it well.
 #[derive(Debug)]
 pub struct Running {
+    gateway: Arc<Gateway>,
     data: Arc<Server<Gateway>>,
     admin: Arc<Admin>,
     operators: Arc<Server<Admin>>,
@@ -127,6 +128,7 @@ impl Running {
                 .and_then(|listener| listener.address().ok()),
             drain_timeout: config.server.drain_timeout,
             _chores: chores(&gateway, keyed),
+            gateway,
             data,
             admin,
             operators,
@@ -138,6 +140,11 @@ impl Running {
             running.operators.listen(listener);
         }
         Ok(running)
+    }
+
+    /// What answers the clients.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
     }
 
     /// Where clients are listened to.

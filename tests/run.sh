@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The project's one test command: installs what the tests need, checks format, lints and docs,
-# and runs every test. Works from any directory, without a terminal, in a fresh clone.
+# runs every test, and counts what a hit costs. Works from any directory, without a terminal, in a fresh clone.
 #
 # Every step runs even if one before it failed, so that one run tells all. The last line is
 # `N passed, N failed`: the sum over all `test result:` lines, plus one failure for each step that
@@ -21,6 +21,7 @@ main() {
   check cargo clippy --locked --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" check cargo doc --locked --no-deps --document-private-items
   run_tests
+  check cargo bench --locked --bench hit
 
   step "done"
   echo "$passed passed, $failed failed"
@@ -84,7 +85,8 @@ target_directory() {
     | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
-# Installs the interpreters of tests/clients and what they import, as far as they are missing.
+# Installs the interpreters of tests/clients, what they import, and what benches/hit.rs counts with,
+# as far as they are missing.
 install_tools() {
   local packages=()
   has curl || packages+=(curl)
@@ -92,6 +94,7 @@ install_tools() {
   has go || packages+=(golang-go)
   has node || packages+=(nodejs)
   has python3 || packages+=(python3)
+  has valgrind || packages+=(valgrind)
   # Debian's requests is of use only to Debian's Python: another one on PATH does not see it.
   local debians=/usr/bin/python3
   if ! python_has_requests && [[ $(command -v python3 || echo $debians) == "$debians" ]]; then
@@ -146,6 +149,7 @@ tools_work() {
   GO111MODULE=off GOCACHE=$target/tmp/go-build go version >/dev/null || broken+=(go)
   node -e 'process.exit(typeof fetch === "function" ? 0 : 1)' || broken+=("node (18 or newer)")
   python_has_requests || broken+=("python3 with requests")
+  valgrind --version >/dev/null || broken+=(valgrind)
   if [[ ${#broken[@]} != 0 ]]; then
     give_up "missing or not working: ${broken[*]}"
   fi
