@@ -86,6 +86,7 @@ class Target:
 class Round:
     """What one target did in one round."""
 
+    requests: int
     rate: float
     p50_us: float
     p99_us: float
@@ -123,9 +124,10 @@ def wrk(target, keys, mode, seconds, connections):
         sys.exit(f"compare: {target.name} did not answer every request:\n{output}")
     requests = int(re.search(r"(\d+) requests in", output)[1])
     return Round(
+        requests=requests,
         rate=float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]),
-        p50_us=micros(re.search(r"50%\s+(\S+)", output)[1]),
-        p99_us=micros(re.search(r"99%\s+(\S+)", output)[1]),
+        p50_us=micros(re.search(r"^ +50%\s+(\S+)", output, re.M)[1]),
+        p99_us=micros(re.search(r"^ +99%\s+(\S+)", output, re.M)[1]),
         cpu_us=cpu * 1e6 / max(requests, 1),
     )
 
@@ -145,7 +147,7 @@ def h2load(target, seconds):
     rate = float(re.search(r"([\d.]+) req/s", output)[1])
     mean = micros(re.search(r"time for request:\s+\S+\s+\S+\s+(\S+)", output)[1])
     # The warm-up's requests cost CPU too: the time is shared out over both.
-    return Round(rate, mean, float("nan"), cpu * 1e6 / (rate * (seconds + 1)))
+    return Round(int(done[1]), rate, mean, float("nan"), cpu * 1e6 / (rate * (seconds + 1)))
 
 
 def gateway(port, origin, config, binary, workers=1, cores=SERVER_CORE, name="flameup-gateway"):
@@ -366,9 +368,10 @@ class Comparison:
 
     def fill(self, target, keys):
         """Asks for every key at least once, in order."""
-        asked, seconds = 0, 1
-        while asked < keys * 1.05 + 100:
-            asked += wrk(target, keys, "fill", seconds, 16).rate * seconds
+        asked = 0
+        while asked < keys + 100:
+            # What was on its way at the end of a round is asked for again in the next.
+            asked += max(wrk(target, keys, str(asked), 1, 16).requests - 16, 1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 -- Requests for wrk: keys at random, or one after the other to fill a cache.
--- Arguments: how many keys, "random" or "fill", and headers as NAME VALUE pairs.
+-- Arguments: how many keys, "random" or the key to fill a cache from, and headers as NAME VALUE pairs.
 local requests, next_key, count = {}, 0, 1
 
 function init(arguments)
@@ -11,7 +11,8 @@ function init(arguments)
       requests[key] = wrk.format("GET", path, headers)
    end
    math.randomseed(7)
-   if arguments[2] == "fill" then
+   if arguments[2] ~= "random" then
+      next_key = tonumber(arguments[2]) % count
       request = function()
          next_key = (next_key + 1) % count
          return requests[next_key]
