@@ -36,10 +36,10 @@ mod callgrind;
 /// SHA-256 of the token, for which callgrind knows no instructions of the processor's own.
 ///
 /// Whoever makes a hit cheaper lowers it. Whoever raises it says for what in the commit.
-const MOST_INSTRUCTIONS: u64 = 17_100;
+const MOST_INSTRUCTIONS: u64 = 13_600;
 
-/// Allocations of a hit, exactly.
-const ALLOCATIONS: u64 = 8;
+/// Allocations of a hit, exactly: the text of its id.
+const ALLOCATIONS: u64 = 1;
 
 /// Requests that are counted over.
 const REQUESTS: u64 = 10_000;

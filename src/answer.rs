@@ -19,8 +19,11 @@ use crate::cache::Landed;
 use crate::cache::entry::Entry;
 use crate::cache::status::{CacheStatus, End, HitDetail, Reason};
 use crate::failure::{Failure, Unsent};
-use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID, passed_on};
+use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID, passed_on, ready};
 use crate::problem::Problem;
+
+/// Headers of a hit: one of Flameup's, its validator, `Age`, and those of every answer.
+const USUAL_HEADERS: usize = 6;
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -222,14 +225,18 @@ impl Answer {
     /// `request_id`.
     pub fn into_response(
         self,
-        request: &request::Parts,
+        request: request::Parts,
         request_id: HeaderValue,
         close: bool,
     ) -> Response<Body> {
-        let mut headers = HeaderMap::with_capacity(12);
+        let has_it = self.is_with_client(&request.headers);
+        // The request's own map, whose memory does for the answer too.
+        let mut headers = request.headers;
+        headers.clear();
+        headers.reserve(USUAL_HEADERS);
         let (status, body) = match self.content {
             Content::Flameup(entry) => {
-                let (status, body) = flameups(&entry, request, &mut headers);
+                let (status, body) = flameups(&entry, has_it, &mut headers);
                 (status, whole(body, &mut headers, &request.method))
             }
             Content::Problem(problem) => {
@@ -243,7 +250,7 @@ impl Answer {
             }
         };
         if let Some(age) = self.age {
-            headers.insert(AGE, HeaderValue::from(age));
+            headers.insert(AGE, ready::AGE.with(age));
         }
         write_own_headers(&mut headers, self.cache_status, request_id);
         if (close || self.ends_connection) && request.version < Version::HTTP_2 {
@@ -253,6 +260,15 @@ impl Answer {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+
+    /// Whether the client, by the headers of its request, has what it would be answered with.
+    fn is_with_client(&self, headers: &HeaderMap) -> bool {
+        let Content::Flameup(entry) = &self.content else {
+            return false;
+        };
+        let etag = entry.etag().filter(|_| entry.status() == StatusCode::OK);
+        etag.is_some_and(|etag| client_has(etag, headers))
     }
 
     fn from_memory(entry: Arc<Entry>, now: Instant, detail: Option<HitDetail>) -> Self {
@@ -300,20 +316,16 @@ fn write_own_headers(headers: &mut HeaderMap, cache_status: CacheStatus, request
 }
 
 /// Flameup's answer, or 304 and no body if the client has it already.
-fn flameups(
-    entry: &Entry,
-    request: &request::Parts,
-    headers: &mut HeaderMap,
-) -> (StatusCode, Option<Bytes>) {
+fn flameups(entry: &Entry, has_it: bool, headers: &mut HeaderMap) -> (StatusCode, Option<Bytes>) {
     for (name, value) in entry.headers() {
         headers.append(name.clone(), value.clone());
     }
     if let Some(etag) = entry.etag() {
         headers.insert(ETAG, etag.clone());
-        if entry.status() == StatusCode::OK && client_has(etag, &request.headers) {
-            headers.remove(CONTENT_TYPE);
-            return (StatusCode::NOT_MODIFIED, None);
-        }
+    }
+    if has_it {
+        headers.remove(CONTENT_TYPE);
+        return (StatusCode::NOT_MODIFIED, None);
     }
     (entry.status(), Some(entry.body().clone()))
 }

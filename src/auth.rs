@@ -55,6 +55,11 @@ impl Caller {
         &self.name
     }
 
+    /// What tells it from all others.
+    pub fn id(&self) -> CallerId {
+        self.id
+    }
+
     /// Its claim on the budget for one lookup that waits no longer than `patience`; whom it is of is
     /// yet to be said.
     pub fn claim(&self, patience: Duration) -> Claim {

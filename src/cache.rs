@@ -212,9 +212,10 @@ impl<F: Clone> Cache<F> {
         let verdict = person
             .as_ref()
             .map(|entry| entry.freshness().judge(directives, windows, now));
-        if let (Some(entry), Some(Verdict::Serve)) = (&person, verdict) {
-            return Lookup::Fresh(Arc::clone(entry));
-        }
+        let person = match (person, verdict) {
+            (Some(entry), Some(Verdict::Serve)) => return Lookup::Fresh(entry),
+            (person, _) => person,
+        };
         let absence = self.absence(keys, person.as_deref(), now);
         match (absence, person, verdict) {
             (Some(absence), _, _) if absence.freshness().satisfies(directives, now) => {

@@ -4,6 +4,7 @@
 //! `Gateway::answer` is the list. What a step refuses becomes an answer in one place,
 //! [`crate::problem`].
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,6 @@ pub mod status;
 use crate::answer::{self, Answer};
 use crate::auth::{Caller, Callers};
 use crate::body;
-use crate::cache::control::RequestDirectives;
 use crate::cache::{Cache, Settings};
 use crate::clock::Clock;
 use crate::failure::{Failure, RequestError};
@@ -41,7 +41,7 @@ use crate::workspace::Workspace;
 use decisions::Decisions;
 use exchange::Exchange;
 use forward::Passage;
-use read::Read;
+use read::Lookup;
 
 /// How long a body without announced length may take to turn out to be none.
 const EMPTY_BODY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,6 +53,15 @@ pub struct Bounds {
     pub body_bytes: u64,
     /// Most header lines. The server bounds them on HTTP/1; HTTP/2 has only a bound in bytes.
     pub headers: usize,
+}
+
+/// How far a request has come.
+enum Step<'a> {
+    /// It is answered.
+    Done(Answer),
+    /// The answer has to be waited for. Apart, so that those that need not wait do not carry the
+    /// room for it: what answers a request is moved about for every one.
+    Wait(Pin<Box<dyn Future<Output = Answer> + Send + 'a>>),
 }
 
 /// Answers requests.
@@ -107,47 +116,42 @@ impl Gateway {
         let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
         if request.uri.path() == lookup::PATH {
             // Apart, so that lookups of one person need not carry the room for it.
-            return Box::pin(self.look_up_many(&request, body, exchange)).await;
+            return Box::pin(self.look_up_many(request, body, exchange)).await;
         }
-        let has_body = has_content(&request, &mut body).await;
+        let has_body = !body.is_end_stream() && Box::pin(has_content(&request, &mut body)).await;
         let body = has_body.then_some(body);
-        let answer = self.answer(&request, body, &mut exchange, now).await;
+        let answer = match self.answer(&request, body, &mut exchange, now) {
+            Step::Done(answer) => answer,
+            Step::Wait(answer) => answer.await,
+        };
         let (cache_status, age) = (answer.cache_status(), answer.age());
         let unread = has_body && !answer.has_read();
-        let response = answer.into_response(&request, exchange.id().clone(), unread);
+        let response = answer.into_response(request, exchange.id().to_header(), unread);
         exchange.end(response.status(), cache_status, age);
         response
     }
 
     /// The request path.
-    async fn answer<'g, B>(
+    fn answer<'a, 'g: 'a, B>(
         self: &'g Arc<Self>,
-        request: &request::Parts,
+        request: &'a request::Parts,
         body: Option<B>,
-        exchange: &mut Exchange<'g>,
+        exchange: &'a mut Exchange<'g>,
         now: Instant,
-    ) -> Answer
+    ) -> Step<'a>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         match self.admit(request, body.is_some(), exchange) {
-            Err(failure) => Answer::refused(&failure),
-            Ok((caller, Route::ReadPerson { person, query })) => {
-                let workspace = caller.workspace();
-                let place = workspace.place(&person);
-                let read = Read {
-                    workspace,
-                    claim: caller.claim(patience(&request.headers, workspace.shield().max_wait())),
-                    client: caller.name(),
-                    place,
-                    person,
-                    query,
-                    directives: RequestDirectives::of(&request.headers),
-                    request_id: exchange.id(),
-                    now,
-                };
-                self.read(read).await
-            }
+            Err(failure) => Step::Done(Answer::refused(&failure)),
+            Ok((caller, Route::ReadPerson { person, query })) => self.read_person(Lookup {
+                caller,
+                headers: &request.headers,
+                person,
+                query,
+                request_id: exchange.id(),
+                now,
+            }),
             Ok((caller, Route::Forward(forward))) => {
                 let max_wait = caller.workspace().shield().max_wait();
                 let passage = Passage {
@@ -158,8 +162,7 @@ impl Gateway {
                     request_id: exchange.id(),
                     patience: patience(&request.headers, max_wait),
                 };
-                // Apart, so that lookups need not carry the room for it.
-                Box::pin(self.forward(passage)).await
+                Step::Wait(Box::pin(self.forward(passage)))
             }
         }
     }
@@ -199,21 +202,18 @@ impl Application for Gateway {
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {
         let (none, now) = (HeaderMap::new(), self.clock.now());
         let exchange = Exchange::begin(&none, &self.telemetry, &self.clock, now);
-        let response = answer::to_unread_request(problem, exchange.id().clone());
+        let response = answer::to_unread_request(problem, exchange.id().to_header());
         exchange.end(response.status(), answer::UNREAD, None);
         response
     }
 }
 
-/// Whether a body follows. On HTTP/2 a stream that is open may still be about to end without one,
-/// which matters to reads alone; on HTTP/1 whatever is framed as a body is one.
+/// Whether a body follows that may or may not be there. On HTTP/2 a stream that is open may still be
+/// about to end without one, which matters to reads alone; on HTTP/1 whatever is framed as a body is one.
 async fn has_content(
     request: &request::Parts,
     body: &mut (impl Body<Data = Bytes> + Unpin),
 ) -> bool {
-    if body.is_end_stream() {
-        return false;
-    }
     let version = request.version;
     if version < Version::HTTP_2 || body.size_hint().lower() > 0 || !is_read(&request.method) {
         return true;

@@ -4,6 +4,9 @@
 //! nobody thought of stays where it is (hop-by-hop ones among them, RFC 9110 §7.6.1).
 
 use http::HeaderMap;
+
+pub mod ready;
+
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName,
     HeaderValue, LAST_MODIFIED, RETRY_AFTER,

@@ -207,6 +207,9 @@ pub(crate) fn is_email(text: &str) -> bool {
 
 /// Percent-decodes one path segment, once, and refuses what no identifier may be.
 pub(crate) fn decode(segment: &str) -> Result<Cow<'_, str>, Error> {
+    if is_plain(segment) {
+        return Ok(Cow::Borrowed(segment));
+    }
     if has_bad_escape(segment.as_bytes()) {
         return Err(Error::BadEscape);
     }
@@ -234,6 +237,12 @@ fn checked(text: Cow<'_, str>) -> Result<Cow<'_, str>, Error> {
         return Err(Error::DotSegment);
     }
     Ok(text)
+}
+
+/// Whether a segment stands for itself and nothing in it could be refused, as nearly all do.
+fn is_plain(segment: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@');
+    (1..=MAX_ID_BYTES).contains(&segment.len()) && segment.bytes().all(plain)
 }
 
 /// Encodes an identifier for a path segment, in the one canonical way.

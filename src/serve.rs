@@ -86,11 +86,8 @@ impl Running {
         let workspaces = workspaces(config, &clock);
         let callers = callers(config, &workspaces);
         let keyed = keyed(config, &workspaces);
-        let names = callers
-            .iter()
-            .map(|caller| (&**caller.name(), caller.workspace().name()));
         let telemetry = Arc::new(Telemetry::new(
-            Metrics::new(names),
+            Metrics::new(callers.iter()),
             config.telemetry.access_log,
         ));
         let gateway = Gateway::new(

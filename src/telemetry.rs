@@ -133,7 +133,7 @@ impl Telemetry {
         if wanted {
             info!(
                 target: "flameup_gateway::access",
-                { request.id = ended.id.to_str().unwrap_or("-"),
+                { request.id = ended.id.as_str(),
                 client.name = ended.caller.map_or("-", |caller| &**caller.name()),
                 workspace.name = ended.caller.map_or("-", |caller| caller.workspace().name()),
                 http.route = ended.route,

@@ -2,6 +2,8 @@
 
 use http::{HeaderValue, StatusCode};
 
+use crate::headers::ready;
+
 const MEMBER: &str = "flameup-gateway";
 
 /// How a request was answered.
@@ -82,6 +84,11 @@ pub enum End {
 impl CacheStatus {
     /// The header's value.
     pub fn to_header(self) -> HeaderValue {
+        if let Self::Hit { ttl, detail: None } = self
+            && let Ok(ttl) = u64::try_from(ttl)
+        {
+            return ready::HIT.with(ttl);
+        }
         let mut text = String::with_capacity(64);
         text.push_str(MEMBER);
         match self {

@@ -3,18 +3,16 @@
 
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
-use uuid::Uuid;
+use http::{HeaderMap, StatusCode};
+
+pub mod id;
 
 use crate::auth::Caller;
 use crate::cache::status::CacheStatus;
 use crate::clock::Clock;
-use crate::headers::X_REQUEST_ID;
 use crate::route::Route;
 use crate::telemetry::Telemetry;
-
-/// Longest request id that is taken from a client.
-const MAX_ID_BYTES: usize = 128;
+use id::RequestId;
 
 /// The status that a request is counted under whose client left before its answer: none that was
 /// sent, and by custom this one.
@@ -23,7 +21,7 @@ const CLIENT_LEFT: u16 = 499;
 /// One request under way. However it ends, it ends as a record.
 #[derive(Debug)]
 pub struct Exchange<'g> {
-    id: HeaderValue,
+    id: RequestId,
     began_at: Instant,
     caller: Option<&'g Caller>,
     route: &'static str,
@@ -36,7 +34,7 @@ pub struct Exchange<'g> {
 #[derive(Debug)]
 pub struct Ended<'a> {
     /// The request's id.
-    pub id: &'a HeaderValue,
+    pub id: &'a RequestId,
     /// Who asked, if that was found out.
     pub caller: Option<&'a Caller>,
     /// The route's word; `none` where there is none.
@@ -60,7 +58,7 @@ impl<'g> Exchange<'g> {
         now: Instant,
     ) -> Self {
         Self {
-            id: request_id(headers),
+            id: RequestId::of(headers, clock, now),
             began_at: now,
             caller: None,
             route: "none",
@@ -71,7 +69,7 @@ impl<'g> Exchange<'g> {
     }
 
     /// The id that the request brought, or was given.
-    pub fn id(&self) -> &HeaderValue {
+    pub fn id(&self) -> &RequestId {
         &self.id
     }
 
@@ -122,41 +120,5 @@ impl Drop for Exchange<'_> {
                 None,
             );
         }
-    }
-}
-
-/// The id that a request brought, or one of our own.
-pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let id = headers.get(X_REQUEST_ID).filter(|id| is_usable(id));
-    id.cloned().unwrap_or_else(made_id)
-}
-
-/// A client's id is logged and forwarded, so it must be short and plain. Without `@` it is no
-/// e-mail.
-fn is_usable(id: &HeaderValue) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
-    (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(plain)
-}
-
-/// An id of our own; such ids sort by time.
-fn made_id() -> HeaderValue {
-    let mut buffer = Uuid::encode_buffer();
-    let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
-    HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("-"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plain_id_is_taken_and_any_other_replaced() {
-        let id = |sent: &'static str| Some(HeaderValue::from_static(sent)).filter(is_usable);
-        assert!(id("req-7.a:b").is_some());
-        for other in ["", "ada@example.com", "a b", "\"quoted\""] {
-            assert!(id(other).is_none(), "{other}");
-        }
-        let made = made_id();
-        assert!(made.to_str().is_ok_and(|made| made.parse::<Uuid>().is_ok()));
     }
 }

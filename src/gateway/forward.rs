@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, request};
+use http::{HeaderMap, Method, StatusCode, request};
 use hyper::body::Body as HttpBody;
 use tokio::sync::oneshot;
 use tokio_util::sync::DropGuard;
@@ -17,6 +17,7 @@ mod pieces;
 
 use super::Gateway;
 use super::change::{Asked, Change, MOST_KEPT_BYTES};
+use super::exchange::id::RequestId;
 use super::fetch::refused;
 use crate::answer::{Answer, Head};
 use crate::auth::Caller;
@@ -47,7 +48,7 @@ pub(super) struct Passage<'a, B> {
     pub(super) request: &'a request::Parts,
     /// Its body, if it has one.
     pub(super) body: Option<B>,
-    pub(super) request_id: &'a HeaderValue,
+    pub(super) request_id: &'a RequestId,
     /// How long it may wait for its turn.
     pub(super) patience: Duration,
 }
@@ -94,7 +95,11 @@ impl Gateway {
         } else {
             (Reason::Method, Purpose::Write)
         };
-        let permit = match self.turn_of(&passage).await {
+        let subject = self.subject_of(&passage.forward);
+        let permit = match self
+            .turn_of(passage.caller, subject, passage.patience)
+            .await
+        {
             Ok(permit) => permit,
             Err(refused) => return Answer::refused(&refused),
         };
@@ -123,13 +128,18 @@ impl Gateway {
     }
 
     /// Waits for a turn, in the caller's class.
-    async fn turn_of<B>(&self, passage: &Passage<'_, B>) -> Result<Permit, Failure> {
-        let workspace = passage.caller.workspace();
+    async fn turn_of(
+        &self,
+        caller: &Caller,
+        subject: Subject,
+        patience: Duration,
+    ) -> Result<Permit, Failure> {
+        let workspace = caller.workspace();
         let claim = Claim {
             // Only lookups are held to a part of their caller's share.
             known: true,
-            subject: self.subject_of(&passage.forward),
-            ..passage.caller.claim(passage.patience)
+            subject,
+            ..caller.claim(patience)
         };
         let began = self.clock.now();
         let permit = workspace.shield().admit(&claim).await;
@@ -154,7 +164,7 @@ impl Passing {
             path: passage.forward.path().to_owned(),
             query: passage.forward.query().map(str::to_owned),
             headers: crate::headers::sent_on(headers).collect(),
-            request_id: passage.request_id.clone(),
+            request_id: passage.request_id.to_header(),
             body,
         };
         let progress = self.progress.clone();

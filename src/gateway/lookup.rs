@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, Method, Response, StatusCode, request};
+use http::{Method, Response, StatusCode, request};
 use hyper::body::Body;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
@@ -38,6 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::exchange::Exchange;
+use super::exchange::id::RequestId;
 use super::read::Read;
 use super::{Gateway, check_head, patience};
 use crate::answer::{self, Answer};
@@ -91,7 +92,7 @@ pub(super) struct Asking {
     pub(super) claim: Claim,
     pub(super) client: Arc<str>,
     pub(super) directives: RequestDirectives,
-    pub(super) request_id: HeaderValue,
+    pub(super) request_id: RequestId,
 }
 
 #[derive(Deserialize)]
@@ -152,7 +153,7 @@ impl Gateway {
     /// Answers a lookup of many.
     pub(super) async fn look_up_many<B>(
         self: &Arc<Self>,
-        request: &request::Parts,
+        request: request::Parts,
         body: B,
         mut exchange: Exchange<'_>,
     ) -> Response<body::Body>
@@ -160,8 +161,8 @@ impl Gateway {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         exchange.took_route(ROUTE);
-        let answered = self.look_up_all(request, body, &mut exchange).await;
-        let id = exchange.id().clone();
+        let answered = self.look_up_all(&request, body, &mut exchange).await;
+        let id = exchange.id().to_header();
         let response = match answered {
             Ok(body) => answer::to_lookup_of_many(body, id),
             // What of the body was not read would be taken for the next request.

@@ -10,7 +10,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::Gateway;
-use super::exchange::request_id;
+use super::exchange::id::RequestId;
 use super::lookup::Asking;
 use crate::answer::Answer;
 use crate::cache::change::Removed;
@@ -238,7 +238,7 @@ impl Gateway {
             },
             client: OPERATOR.into(),
             directives: RequestDirectives::default(),
-            request_id: request_id(&HeaderMap::new()),
+            request_id: RequestId::of(&HeaderMap::new(), &self.clock, self.clock.now()),
         };
         Ok(self.read_for(&asking, person).await)
     }

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::HeaderMap;
 
-use super::Gateway;
 use super::decisions::Decision;
+use super::exchange::id::RequestId;
 use super::fetch::{Attempt, Fetch};
+use super::{Gateway, Step, patience};
 use crate::answer::Answer;
+use crate::auth::Caller;
 use crate::cache::collapse::{self, Asker, Obligation};
 use crate::cache::control::RequestDirectives;
 use crate::cache::entry::Entry;
 use crate::cache::key::{CacheKey, Keys};
 use crate::cache::status::Reason;
-use crate::cache::{Landed, Landing, Lookup};
+use crate::cache::{self, Landed, Landing};
 use crate::failure::Failure;
 use crate::person::PersonRef;
 use crate::shield::queue::{Class, Subject};
@@ -33,7 +35,18 @@ const OWN_GRACE: Duration = Duration::from_millis(250);
 /// How long waiting for a turn keeps back an answer that may be served stale.
 const STALE_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// One read, as the request asks for it.
+/// One lookup, as the request asks for it.
+#[derive(Debug)]
+pub(super) struct Lookup<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) person: PersonRef<'a>,
+    pub(super) query: Option<&'a str>,
+    pub(super) request_id: &'a RequestId,
+    pub(super) now: Instant,
+}
+
+/// One read, with all that is needed where memory alone does not answer it.
 #[derive(Debug)]
 pub(super) struct Read<'a> {
     pub(super) workspace: &'a Arc<Workspace>,
@@ -43,7 +56,7 @@ pub(super) struct Read<'a> {
     pub(super) place: Place,
     pub(super) query: Option<&'a str>,
     pub(super) directives: RequestDirectives,
-    pub(super) request_id: &'a HeaderValue,
+    pub(super) request_id: &'a RequestId,
     pub(super) now: Instant,
 }
 
@@ -57,9 +70,54 @@ struct Shared<'a> {
 }
 
 impl Gateway {
+    /// Answers one lookup, at once where memory has the answer.
+    pub(super) fn read_person<'a>(self: &'a Arc<Self>, lookup: Lookup<'a>) -> Step<'a> {
+        let workspace = lookup.caller.workspace();
+        let place = workspace.place(&lookup.person);
+        let directives = RequestDirectives::of(lookup.headers);
+        let found = self.recall(&place, lookup.query, &directives, lookup.now);
+        if let cache::Lookup::Fresh(entry) = found {
+            return Step::Done(Answer::hit(entry, lookup.now));
+        }
+        let patience = patience(lookup.headers, workspace.shield().max_wait());
+        let read = Read {
+            workspace,
+            claim: lookup.caller.claim(patience),
+            client: lookup.caller.name(),
+            person: lookup.person,
+            place,
+            query: lookup.query,
+            directives,
+            request_id: lookup.request_id,
+            now: lookup.now,
+        };
+        Step::Wait(Box::pin(async move { self.read_on(&read, found).await }))
+    }
+
     /// Reads one person, from memory where that will do.
     pub(super) async fn read(self: &Arc<Self>, read: Read<'_>) -> Answer {
-        let answer = self.answer_read(&read).await;
+        let found = self.recall(&read.place, read.query, &read.directives, read.now);
+        self.read_on(&read, found).await
+    }
+
+    /// What memory has for a read.
+    fn recall(
+        &self,
+        place: &Place,
+        query: Option<&str>,
+        directives: &RequestDirectives,
+        now: Instant,
+    ) -> cache::Lookup {
+        match (place, query) {
+            (Place::Own(keys), None) => self.cache.lookup(keys, directives, now),
+            (Place::Unproven { .. }, None) => cache::Lookup::NOTHING,
+            (Place::Foreign(_), _) | (_, Some(_)) => cache::Lookup::BYPASS,
+        }
+    }
+
+    /// Goes on with what memory has, and keeps in mind how it went.
+    async fn read_on(self: &Arc<Self>, read: &Read<'_>, found: cache::Lookup) -> Answer {
+        let answer = self.answer_read(read, found).await;
         let cache = answer.cache_status();
         let decision = || Decision {
             name: self.cache.name(read.place.keys().person().as_bytes()),
@@ -70,31 +128,28 @@ impl Gateway {
         answer
     }
 
-    async fn answer_read(self: &Arc<Self>, read: &Read<'_>) -> Answer {
-        let (lookup, shared) = self.recall(read);
-        match (lookup, shared) {
-            (Lookup::Fresh(entry), _) => Answer::hit(entry, read.now),
-            (Lookup::Stale(entry), _) if read.directives.only_if_cached => {
+    async fn answer_read(self: &Arc<Self>, read: &Read<'_>, found: cache::Lookup) -> Answer {
+        let shared = read.shared();
+        match without_credit(read, found) {
+            cache::Lookup::Fresh(entry) => Answer::hit(entry, read.now),
+            cache::Lookup::Stale(entry) if read.directives.only_if_cached => {
                 Answer::stale_unasked(entry, read.now)
             }
-            (Lookup::Stale(entry), shared) => {
+            cache::Lookup::Stale(entry) => {
                 if self.refresh(read, shared, &entry) {
                     Answer::revalidating(entry, read.now)
                 } else {
                     Answer::stale_for_want_of_budget(entry, read.now)
                 }
             }
-            (Lookup::Forward { .. }, _) if read.directives.only_if_cached => {
+            cache::Lookup::Forward { .. } if read.directives.only_if_cached => {
                 Answer::refused(&Failure::OnlyIfCached)
             }
-            (
-                Lookup::Forward {
-                    reason,
-                    stored,
-                    stale_if_error,
-                },
-                shared,
-            ) => {
+            cache::Lookup::Forward {
+                reason,
+                stored,
+                stale_if_error,
+            } => {
                 let cover = stored.clone().filter(|_| stale_if_error);
                 let covered = cover.as_ref();
                 // An answer that the client wants kept nowhere cannot be shared either.
@@ -105,25 +160,6 @@ impl Gateway {
                 self.or_stale(landed, cover, read, reason)
             }
         }
-    }
-
-    /// What memory has for a read, and what the read shares with equal ones, if anything.
-    fn recall<'r>(&self, read: &'r Read<'_>) -> (Lookup, Option<Shared<'r>>) {
-        let (lookup, shared) = match (&read.place, read.query) {
-            (Place::Own(keys), None) => (
-                self.cache.lookup(keys, &read.directives, read.now),
-                Some(Shared { flight: None, keys }),
-            ),
-            (Place::Unproven { flight, keys }, None) => (
-                Lookup::NOTHING,
-                Some(Shared {
-                    flight: Some(flight),
-                    keys,
-                }),
-            ),
-            (Place::Foreign(_), _) | (_, Some(_)) => (Lookup::BYPASS, None),
-        };
-        (without_credit(read, lookup), shared)
     }
 
     /// Answers with what landed, or with what is stored where nothing usable did.
@@ -300,7 +336,7 @@ impl Gateway {
     ) -> Option<Attempt> {
         if let Place::Own(keys) = &read.place
             && let now = self.clock.now()
-            && let Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, now)
+            && let cache::Lookup::Fresh(entry) = self.cache.lookup(keys, &read.directives, now)
         {
             let recalled = self.cache.recalled(entry, shared.keys.clone());
             self.fulfil(obligation, Ok(recalled));
@@ -371,6 +407,18 @@ impl Gateway {
 }
 
 impl Read<'_> {
+    /// What it has in common with equal reads, if anything.
+    fn shared(&self) -> Option<Shared<'_>> {
+        match (&self.place, self.query) {
+            (Place::Own(keys), None) => Some(Shared { flight: None, keys }),
+            (Place::Unproven { flight, keys }, None) => Some(Shared {
+                flight: Some(flight),
+                keys,
+            }),
+            (Place::Foreign(_), _) | (_, Some(_)) => None,
+        }
+    }
+
     fn asker(&self, class: Class) -> Asker {
         Asker {
             urgency: urgency(class),
@@ -394,7 +442,7 @@ impl Read<'_> {
             place: self.place.clone(),
             query: self.query.map(str::to_owned),
             stored,
-            request_id: self.request_id.clone(),
+            request_id: self.request_id.to_header(),
             purpose,
         }
     }
@@ -402,18 +450,18 @@ impl Read<'_> {
 
 /// While Flameup refuses the key, nothing stale is served: the key may have been taken away on
 /// purpose.
-fn without_credit(read: &Read<'_>, lookup: Lookup) -> Lookup {
+fn without_credit(read: &Read<'_>, found: cache::Lookup) -> cache::Lookup {
     if !read.workspace.shield().is_key_refused() {
-        return lookup;
+        return found;
     }
-    match lookup {
-        Lookup::Fresh(entry) => Lookup::Fresh(entry),
-        Lookup::Stale(entry) => Lookup::Forward {
+    match found {
+        cache::Lookup::Fresh(entry) => cache::Lookup::Fresh(entry),
+        cache::Lookup::Stale(entry) => cache::Lookup::Forward {
             reason: Reason::Stale,
             stored: Some(entry),
             stale_if_error: false,
         },
-        Lookup::Forward { reason, stored, .. } => Lookup::Forward {
+        cache::Lookup::Forward { reason, stored, .. } => cache::Lookup::Forward {
             reason,
             stored,
             stale_if_error: false,

@@ -32,6 +32,8 @@ const SHARDS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Histogram {
     bounds: &'static Bounds,
+    /// The same in nanoseconds.
+    bounds_ns: [u64; 16],
     shards: Arc<[Shard; SHARDS]>,
 }
 
@@ -48,17 +50,17 @@ impl Histogram {
     pub fn new(bounds: &'static Bounds) -> Self {
         Self {
             bounds,
+            bounds_ns: bounds.map(|bound| nanoseconds(Duration::from_secs_f64(bound))),
             shards: Arc::default(),
         }
     }
 
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
+        let ns = nanoseconds(duration);
+        let bucket = self.bounds_ns.partition_point(|bound| *bound < ns);
         let shard = &self.shards[own_shard()];
         shard.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         shard.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 }
@@ -93,6 +95,12 @@ impl EncodeMetric for Histogram {
     fn metric_type(&self) -> MetricType {
         Self::TYPE
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    const IN_A_SECOND: u64 = 1_000_000_000;
+    let whole = duration.as_secs().saturating_mul(IN_A_SECOND);
+    whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// The shard of this thread: threads take them in turn.

@@ -5,6 +5,7 @@
 //! atomics.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,10 +20,12 @@ use prometheus_client::registry::Registry;
 use super::Spending;
 use super::histogram::{AGES, DURATIONS, Histogram};
 use super::shield::ShieldMetrics;
+use crate::auth::Caller;
 use crate::cache::Cache;
 use crate::cache::status::Outcome;
 use crate::gateway::exchange::Ended;
 use crate::route;
+use crate::shield::queue::CallerId;
 
 /// All metrics of a process.
 #[derive(Debug)]
@@ -50,8 +53,8 @@ pub struct Metrics {
     looked_up: Family<BatchLabels, Counter>,
 }
 
-/// By client, one counter for each route that memory may answer.
-type Hits = HashMap<String, [Counter; route::CACHED_NAMES.len()], ahash::RandomState>;
+/// By caller, one counter for each route that memory may answer.
+type Hits = HashMap<CallerId, [Counter; route::CACHED_NAMES.len()], ahash::RandomState>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
@@ -109,8 +112,8 @@ struct EvictionLabels {
 }
 
 impl Metrics {
-    /// Metrics that know `callers`, each with its client and workspace name, beforehand.
-    pub fn new<'a>(callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    /// Metrics that know `callers` beforehand.
+    pub fn new<'a>(callers: impl IntoIterator<Item = &'a Arc<Caller>>) -> Self {
         let mut registry = Registry::with_prefix("flameup_gateway");
         let durations: Family<OutcomeLabels, Histogram> =
             Family::new_with_constructor(|| Histogram::new(DURATIONS));
@@ -166,7 +169,7 @@ impl Metrics {
             && ended.status == http::StatusCode::OK
             && let Some(counter) = ended
                 .caller
-                .and_then(|caller| self.hit(caller.name(), ended.route))
+                .and_then(|caller| self.hit(caller.id(), ended.route))
         {
             counter.inc();
             return;
@@ -276,18 +279,18 @@ impl Metrics {
         text
     }
 
-    fn hit(&self, client: &str, route: &'static str) -> Option<&Counter> {
+    fn hit(&self, caller: CallerId, route: &'static str) -> Option<&Counter> {
         let at = route::CACHED_NAMES.iter().position(|name| *name == route)?;
-        self.hits.get(client)?.get(at)
+        self.hits.get(&caller)?.get(at)
     }
 
     /// Resolves the counters of plain hits, so that a hit takes no lock.
-    fn resolve_hits<'a>(&self, callers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Hits {
-        let counters = |(client, workspace): (&str, &str)| {
+    fn resolve_hits<'a>(&self, callers: impl IntoIterator<Item = &'a Arc<Caller>>) -> Hits {
+        let counters = |caller: &Arc<Caller>| {
             route::CACHED_NAMES.map(|route| {
                 let labels = RequestLabels {
-                    workspace: workspace.to_owned(),
-                    client: client.to_owned(),
+                    workspace: caller.workspace().name().to_owned(),
+                    client: caller.name().to_string(),
                     route,
                     status: 200,
                     cache: Outcome::Hit.word(),
@@ -297,7 +300,7 @@ impl Metrics {
         };
         callers
             .into_iter()
-            .map(|caller| (caller.0.to_owned(), counters(caller)))
+            .map(|caller| (caller.id(), counters(caller)))
             .collect()
     }
 
