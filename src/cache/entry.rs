@@ -39,7 +39,7 @@ pub struct Entry {
     etag_is_upstreams: bool,
     /// The name that Flameup was asked for, exactly as it was spelled. `None` for what came with
     /// the answer to something else.
-    asked_as: Option<CacheKey>,
+    asked_as: Option<Box<[u8]>>,
     /// Another person has claimed that name since.
     disputed: AtomicBool,
     /// What the body says its person is called.
@@ -77,13 +77,19 @@ impl Entry {
             &directives,
         );
         let given = response.headers.get(ETAG);
-        let made = || (response.status == StatusCode::OK).then(|| strong_etag(&response.body))?;
+        let made = (given.is_none() && response.status == StatusCode::OK)
+            .then(|| strong_etag(&response.body));
+        let etag = given.map(HeaderValue::as_bytes);
+        let (body, etag) = side_by_side(
+            &response.body,
+            etag.or(made.as_ref().map(<[u8; 34]>::as_slice)),
+        );
         Self {
             status: response.status,
             headers: headers::passed_on(&response.headers).collect(),
-            body: response.body.clone(),
+            body,
             freshness,
-            etag: given.map(headers::detached).or_else(made),
+            etag,
             etag_is_upstreams: given.is_some(),
             asked_as: None,
             disputed: AtomicBool::new(false),
@@ -142,8 +148,8 @@ impl Entry {
 
     /// Remembers the name that Flameup was asked for, as it was spelled.
     #[must_use]
-    pub fn asked_as(mut self, spelled: CacheKey) -> Self {
-        self.asked_as = Some(spelled);
+    pub fn asked_as(mut self, spelled: &CacheKey) -> Self {
+        self.asked_as = Some(spelled.as_bytes().into());
         self
     }
 
@@ -208,7 +214,8 @@ impl Entry {
 
     /// Whether this is the last that is known of what Flameup answers to exactly this name.
     pub(super) fn is_answer_to(&self, spelled: &CacheKey) -> bool {
-        self.asked_as.as_ref() == Some(spelled) && !self.disputed.load(Ordering::Relaxed)
+        self.asked_as.as_deref() == Some(spelled.as_bytes())
+            && !self.disputed.load(Ordering::Relaxed)
     }
 
     /// A later answer says that the name Flameup was asked for is somebody else's: it is to be
@@ -240,7 +247,7 @@ impl Entry {
             + etag
             + self.body.len()
             + key.len()
-            + self.asked_as.as_ref().map_or(0, CacheKey::heap_bytes)
+            + self.asked_as.as_ref().map_or(0, |asked| asked.len())
             + self.claims.heap_bytes()
             + self.claims.iter().count().saturating_sub(1) * POINTER_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -267,18 +274,27 @@ fn age(headers: &HeaderMap) -> Duration {
     Duration::from_secs(age.map_or(0, |age| age.parse().map_or(1 << 31, |age: u32| age.into())))
 }
 
+/// A body and its validator in one piece of memory, which is counted once. A hit reaches for both,
+/// and each piece is one more place that it has to wait for.
+fn side_by_side(body: &[u8], etag: Option<&[u8]>) -> (Bytes, Option<HeaderValue>) {
+    let Some(etag) = etag else {
+        return (Bytes::copy_from_slice(body), None);
+    };
+    let both = Bytes::from([body, etag].concat());
+    let etag = HeaderValue::from_maybe_shared(both.slice(body.len()..));
+    (both.slice(..body.len()), etag.ok())
+}
+
 /// A strong validator of exactly these bytes: half a SHA-256 is as good as unique.
-fn strong_etag(body: &[u8]) -> Option<HeaderValue> {
+fn strong_etag(body: &[u8]) -> [u8; 34] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let hash = digest(&SHA256, body);
-    let mut etag = Vec::with_capacity(34);
-    etag.push(b'"');
-    for byte in &hash.as_ref()[..16] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        etag.push(HEX[usize::from(byte >> 4)]);
-        etag.push(HEX[usize::from(byte & 15)]);
+    let mut etag = [b'"'; 34];
+    for (digits, byte) in etag[1..33].chunks_exact_mut(2).zip(hash.as_ref()) {
+        digits[0] = HEX[usize::from(byte >> 4)];
+        digits[1] = HEX[usize::from(byte & 15)];
     }
-    etag.push(b'"');
-    HeaderValue::from_bytes(&etag).ok()
+    etag
 }
 
 #[cfg(test)]

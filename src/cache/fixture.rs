@@ -320,7 +320,7 @@ pub(super) fn entry(workspace: &Workspace, keys: &Keys, body: Option<Bytes>, at:
     let lifetime = Lifetime { ttl, jitter: 0.0 };
     Entry::new(&response, lifetime)
         .claiming(claims)
-        .asked_as(keys.spelled().clone())
+        .asked_as(keys.spelled())
 }
 
 /// The same, ready to be stored.

@@ -75,15 +75,6 @@ impl CacheKey {
         &self.0
     }
 
-    /// Bytes of memory that it takes beside itself.
-    pub(super) fn heap_bytes(&self) -> usize {
-        if self.0.spilled() {
-            self.0.capacity()
-        } else {
-            0
-        }
-    }
-
     fn new(workspace: u32, kind: u8, identifier: &[u8]) -> Self {
         let mut key = SmallVec::with_capacity(KIND_AT + 1 + identifier.len());
         key.extend_from_slice(&workspace.to_be_bytes());

@@ -266,7 +266,7 @@ impl Gateway {
             status if status.is_client_error() || status.is_server_error() => relayed(response),
             status => return Err(Failure::UnexpectedStatus(status)),
         };
-        let entry = entry.asked_as(fetch.asked().clone());
+        let entry = entry.asked_as(fetch.asked());
         let storing = fetch.storing(storing);
         let asked = fetch.keys().clone();
         Ok(self
