@@ -234,7 +234,7 @@ impl Page {
 }
 
 impl Application for Admin {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<crate::body::Body> {
+    async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<crate::body::Body> {
         let (head, body) = request.into_parts();
         let has_body = !body.is_end_stream();
         let mut response = match self.answer(&head, body).await {

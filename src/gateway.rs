@@ -195,8 +195,8 @@ impl Gateway {
 }
 
 impl Application for Gateway {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<body::Body> {
-        Gateway::handle(&self, request).await
+    async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<body::Body> {
+        Gateway::handle(self, request).await
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {

@@ -21,12 +21,14 @@ use tracing::warn;
 mod activity;
 mod connection;
 pub mod listener;
+mod quiet;
 mod socket;
 
 use crate::body::Body;
 use crate::config::Limits;
 use crate::problem::Problem;
 use listener::{Listener, Stream};
+use quiet::Quiet;
 
 /// How long accepting pauses when the system has no room for one more connection. Trying again at
 /// once would only spin.
@@ -41,7 +43,7 @@ const BACKLOG_GRACE: Duration = Duration::from_millis(100);
 pub trait Application: Send + Sync + 'static {
     /// Answers one request.
     fn handle(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send;
 
@@ -147,9 +149,11 @@ impl<A: Application> Server<A> {
         let server = Arc::clone(self);
         self.connections.spawn(async move {
             server.numbers.open.inc();
+            let killed = Quiet::new(server.killed.cancelled());
             tokio::select! {
+                biased;
                 () = connection::serve(stream, &server) => {}
-                () = server.killed.cancelled() => {}
+                () = killed => {}
             }
             server.numbers.open.dec();
             drop(room);

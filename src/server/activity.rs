@@ -5,23 +5,27 @@
 //! kept to within one look.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Limits;
 
-/// What a connection is busy with. Written by the connection's own task only.
+/// A request that the application has, and an answer that hyper has, as [`Activity`] counts both in
+/// one number.
+const REQUEST: u64 = 1;
+const ANSWER: u64 = 1 << 32;
+
+/// What a connection is busy with.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// Requests handed to the application and not yet answered.
-    under_way: AtomicU32,
-    /// Answers that hyper has not yet taken to the end.
-    leaving: AtomicU32,
+    /// Requests handed to the application and not yet answered, and in the upper half answers that
+    /// hyper has not yet taken to the end. On HTTP/2 each is counted by a task of its own.
+    open: AtomicU64,
     /// What hyper has taken may not have left yet.
     unflushed: AtomicBool,
-    /// Requests that have come so far.
+    /// Requests that have come so far. Written by the connection's own task only.
     requests: AtomicU32,
     /// Bytes of a request's head have come.
     head_begun: AtomicBool,
@@ -44,10 +48,10 @@ pub(super) enum Phase {
 
 impl Activity {
     pub(super) fn phase(&self) -> Phase {
-        if self.under_way.load(Ordering::Relaxed) > 0 {
+        let open = self.open.load(Ordering::Relaxed);
+        if open & (ANSWER - REQUEST) > 0 {
             Phase::Busy
-        } else if self.leaving.load(Ordering::Relaxed) > 0 || self.unflushed.load(Ordering::Relaxed)
-        {
+        } else if open > 0 || self.unflushed.load(Ordering::Relaxed) {
             Phase::Answering
         } else if self.head_begun.load(Ordering::Relaxed) {
             Phase::Head
@@ -76,51 +80,64 @@ impl Activity {
     /// A request goes to the application, until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.head_begun.store(false, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        let requests = self.requests.load(Ordering::Relaxed);
+        self.requests
+            .store(requests.wrapping_add(1), Ordering::Relaxed);
+        self.open.fetch_add(REQUEST, Ordering::Relaxed);
+        UnderWay(Some(Arc::clone(self)))
     }
 }
 
 /// A request that the application has.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Activity>);
+pub(super) struct UnderWay(Option<Arc<Activity>>);
 
 impl UnderWay {
     /// Whether the connection is about to end.
     pub(super) fn is_last(&self) -> bool {
-        self.0.ending.load(Ordering::Relaxed)
+        let activity = self.0.as_ref();
+        activity.is_some_and(|activity| activity.ending.load(Ordering::Relaxed))
     }
 
     /// The application has answered; the answer leaves until the guard is dropped.
-    pub(super) fn answered(self) -> Leaving {
-        self.0.leaving.fetch_add(1, Ordering::Relaxed);
-        Leaving(Arc::clone(&self.0))
+    pub(super) fn answered(mut self) -> Leaving {
+        let activity = self.0.take();
+        if let Some(activity) = &activity {
+            activity.open.fetch_add(ANSWER - REQUEST, Ordering::Relaxed);
+        }
+        Leaving(activity)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        if let Some(activity) = &self.0 {
+            activity.open.fetch_sub(REQUEST, Ordering::Relaxed);
+        }
     }
 }
 
-/// An answer that hyper has.
+/// An answer that hyper has. There is always an activity; only a request that became an answer has
+/// given its own away.
 #[derive(Debug)]
-pub(super) struct Leaving(Arc<Activity>);
+pub(super) struct Leaving(Option<Arc<Activity>>);
 
 impl Leaving {
     /// The application has the next piece of the answer still to come, until the guard is dropped.
     pub(super) fn waits(&self) -> UnderWay {
-        self.0.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(&self.0))
+        if let Some(activity) = &self.0 {
+            activity.open.fetch_add(REQUEST, Ordering::Relaxed);
+        }
+        UnderWay(self.0.clone())
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.unflushed.store(true, Ordering::Relaxed);
-        self.0.leaving.fetch_sub(1, Ordering::Relaxed);
+        if let Some(activity) = &self.0 {
+            activity.unflushed.store(true, Ordering::Relaxed);
+            activity.open.fetch_sub(ANSWER, Ordering::Relaxed);
+        }
     }
 }
 
