@@ -186,8 +186,13 @@ fn run_on(
     workers: usize,
     command: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
-    let mut builder = Builder::new_multi_thread();
-    if workers > 0 {
+    // One thread alone has nobody to share work with, and is spared what sharing costs.
+    let mut builder = if workers == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    if workers > 1 {
         builder.worker_threads(workers);
     }
     let runtime = builder.enable_all().build().map_err(Failure::run)?;
