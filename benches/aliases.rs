@@ -164,7 +164,7 @@ impl Gateway {
         let lifetime = self.cache.lifetime_of_person(keys.person(), now);
         let entry = Entry::new(&response, lifetime)
             .claiming(self.workspace.claims(&identity))
-            .asked_as(keys.spelled().clone());
+            .asked_as(keys.spelled());
         let started = self.cache.fetch_begins();
         let landed = self
             .cache
