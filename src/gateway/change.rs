@@ -135,7 +135,7 @@ impl Change {
 
     /// Ends the change with Flameup's answer; `body` if it was read and was not too large.
     pub(super) fn answered(mut self, status: StatusCode, body: Option<&Bytes>, asked: Asked) {
-        let taken = Taken::of(status);
+        let taken = Taken::of(status, self.effect);
         let (mut touched, mut written) = (self.touched(taken), Vec::new());
         if self.reads_answer(status) {
             touched = touched.and(match body {
@@ -223,10 +223,15 @@ impl Shared {
 }
 
 impl Taken {
-    fn of(status: StatusCode) -> Self {
+    /// What a status says of a change. The docs do not say what becomes of the others where one of
+    /// many is refused (post-people-batch): a status that one of them may be the reason for says
+    /// nothing of the rest. A refused text, key, permission, path or size is refused as a whole.
+    fn of(status: StatusCode, effect: Effect) -> Self {
+        let of_many = matches!(effect, Effect::People | Effect::Anything);
         match status.as_u16() {
             200..=299 => Self::Done,
-            400 | 401 | 403 | 404 | 409 | 413 | 422 | 429 => Self::Refused,
+            400 | 401 | 403 | 404 | 413 => Self::Refused,
+            409 | 422 | 429 if !of_many => Self::Refused,
             _ => Self::Unclear,
         }
     }

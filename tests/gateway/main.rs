@@ -8,6 +8,7 @@ mod auth;
 mod breaker;
 mod budget_metrics;
 mod canary;
+mod changes_of_many;
 mod collapsing;
 mod directives;
 mod emails;

@@ -1,0 +1,54 @@
+//! Changes of many people at once: of those that are refused, nobody knows whether all of it was.
+
+use flameup_gateway::sandbox::Fault;
+
+use crate::support::passing::open;
+use crate::support::{Harness, status};
+
+const BATCH: &str = "/api/v1/people/batch";
+const OTHER: &str = "/api/v1/people/user_9";
+
+/// Has Flameup answer a change with this status, and says whether somebody who is not named in it
+/// is still in memory.
+async fn leaves_others(harness: &Harness, code: u16, target: &str, body: &str) -> bool {
+    harness.pass(2);
+    harness.get(OTHER).await;
+    let remembered = async || {
+        let answer = harness.get(OTHER).await;
+        answer.cache_status().starts_with("hit")
+    };
+    assert!(remembered().await);
+    harness.flameup.fault(Fault::new(status(code)).once());
+    let mut client = harness.client().await;
+    let answer = client.send_with("POST", target, &[], body.to_owned()).await;
+    assert_eq!(answer.status, code);
+    remembered().await
+}
+
+#[tokio::test]
+async fn a_refusal_that_one_of_many_may_be_the_reason_for_is_an_unclear_end() {
+    let harness = open().start().await;
+    for target in [BATCH, "/api/v1/merge"] {
+        for code in [402, 409, 418, 422, 429] {
+            let left = leaves_others(&harness, code, target, "{\"people\":").await;
+            assert!(!left, "{target} {code}");
+            // What Flameup says of its limit is believed for a while.
+            harness.pass(120);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_as_a_whole_and_what_can_be_read_touches_nobody_else() {
+    let harness = open().start().await;
+    for code in [400, 403, 404, 413] {
+        assert!(leaves_others(&harness, code, BATCH, "{\"people\":").await);
+        assert!(leaves_others(&harness, code, "/api/v1/merge", "{}").await);
+    }
+    let readable = "{\"people\":[{\"userId\":\"b1\"}]}";
+    for code in [409, 422] {
+        assert!(leaves_others(&harness, code, BATCH, readable).await);
+        let one = "{\"userId\":";
+        assert!(leaves_others(&harness, code, "/api/v1/people", one).await);
+    }
+}
