@@ -135,7 +135,7 @@ impl Admin {
             }
             Page::Explain => self.explain(head.uri.query().unwrap_or("")),
             Page::Lookup => self.look_up(read(head, body).await?).await,
-            Page::Purge => self.purge(&read(head, body).await?),
+            Page::Purge => self.purge(&read(head, body).await?).await,
             Page::Erase => self.erase(&read(head, body).await?),
         }
     }
@@ -181,10 +181,11 @@ impl Admin {
         Ok(json(&Item::of(wanted.given(), &answer)))
     }
 
-    fn purge(&self, wanted: &Purge) -> Result<Response<Full<Bytes>>, Error> {
+    async fn purge(&self, wanted: &Purge) -> Result<Response<Full<Bytes>>, Error> {
         let whom = wanted.whom()?;
         let workspace = self.gateway.workspace(wanted.workspace.as_deref())?;
-        Ok(json(&self.gateway.purge(workspace, whom, wanted.soft)))
+        let purged = self.gateway.purge(workspace, whom, wanted.soft).await?;
+        Ok(json(&purged))
     }
 
     fn erase(&self, wanted: &Erase) -> Result<Response<Full<Bytes>>, Error> {

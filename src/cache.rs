@@ -45,7 +45,7 @@ use collapse::{Asker, Collapse, Joined, Obligation, TooManyWaiters};
 use control::RequestDirectives;
 use entry::{Entry, Lifetime};
 use freshness::{StaleWindows, Verdict};
-use key::{CacheKey, Keys};
+use key::{CacheKey, Keys, workspace_of};
 use people::People;
 use status::Reason;
 use store::Store;
@@ -267,8 +267,22 @@ impl<F: Clone> Cache<F> {
     /// What requests for this person collapse on: the same for all names of a person who is in
     /// memory.
     pub fn flight(&self, keys: &Keys) -> CacheKey {
-        let stored_under = self.people.stored_under(keys);
-        stored_under.unwrap_or_else(|| keys.person().clone())
+        self.stored_under(keys)
+            .unwrap_or_else(|| keys.person().clone())
+    }
+
+    /// The key that the person of a lookup is stored under, if that is another than the lookup's.
+    fn stored_under(&self, keys: &Keys) -> Option<CacheKey> {
+        let found = self.people.found_elsewhere(keys)?;
+        let stays = !self.is_outdated_with_all(&found.key, &found.entry);
+        stays.then(|| CacheKey::from_bytes(&found.key))
+    }
+
+    /// Whether what is stored under a key is older than a change of everybody: it is served to
+    /// nobody, and a sweep will remove it.
+    fn is_outdated_with_all(&self, key: &[u8], entry: &Entry) -> bool {
+        let workspace = workspace_of(key);
+        self.changes.outdates_everybody(workspace, entry.number())
     }
 
     /// The number of the last change. What landed after this is judged against it.
@@ -318,6 +332,9 @@ impl<F: Clone> Cache<F> {
     }
 
     fn still_stores(&self, landed: &Landed) -> bool {
+        if self.is_outdated_with_all(landed.asked.person().as_bytes(), &landed.entry) {
+            return false;
+        }
         let is_it = |stored: Arc<Entry>| Arc::ptr_eq(&stored, &landed.entry);
         self.people.find(&landed.asked).is_some_and(is_it)
             || self
@@ -471,9 +488,8 @@ impl<F: Clone> Cache<F> {
     /// Whether an entry may still be served to somebody: not dead, and not older than a change of
     /// everybody.
     fn stands(&self, keys: &Keys, entry: &Entry, now: Instant) -> bool {
-        let workspace = keys.person().workspace();
         !entry.freshness().is_dead(&self.settings.windows, now)
-            && !self.changes.outdates_everybody(workspace, entry.number())
+            && !self.is_outdated_with_all(keys.person().as_bytes(), entry)
     }
 
     /// The stored absence, if it is fresh and not outdated by what is stored of the `person`.

@@ -42,6 +42,11 @@ impl From<&Error> for Problem {
                 operate::Error::Person(error) => {
                     bad(format!("No person can have this identifier: {error}"))
                 }
+                operate::Error::Interrupted => Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "proxy_internal_error",
+                    "The gateway was stopped before this was done; repeat it",
+                ),
                 operate::Error::WorkspaceIdUnknown => Self::new(
                     StatusCode::CONFLICT,
                     "http_request_denied",

@@ -15,6 +15,7 @@ use super::claims::Claims;
 use super::entry::{Entry, Lifetime};
 use super::key::{CacheKey, Keys, workspace_of};
 use super::people::Found;
+use super::store::Store;
 use crate::person::body::{self, Identity};
 use crate::person::change::{Name, Touched};
 use crate::upstream::Response;
@@ -58,7 +59,8 @@ impl<F: Clone> Cache<F> {
         }
     }
 
-    /// Ends a change, however it ended. `written` are the whole people that Flameup answered with;
+    /// Ends a change, however it ended. After one of everybody a [`sweep`](Self::sweep) is due.
+    /// `written` are the whole people that Flameup answered with;
     /// they are stored once reads are held off no longer.
     ///
     /// Flameup promises no read after write. What is read within [`HOLD_DOWN`] goes to whoever
@@ -83,8 +85,26 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Lets go of whoever is `touched`, stored or absent. Reads of them are not held off.
+    ///
+    /// Of everybody nothing is served from now on; what is stored of them goes with a
+    /// [`sweep`](Self::sweep), which says how much it was.
     pub fn purge(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> Removed {
         self.change(workspace, touched, Hold::None, now)
+    }
+
+    /// Removes what changes of everybody have outdated. None of it is served any more, so this is
+    /// for room alone, and takes as long as the store is large: not on a thread that answers.
+    pub fn sweep(&self, workspace: &Workspace) -> Removed {
+        let mut removed = Removed::default();
+        for (store, count) in [
+            (self.people.store(), &mut removed.people),
+            (&self.absences, &mut removed.absences),
+        ] {
+            for key in store.keys_of(workspace.number()) {
+                *count += usize::from(self.remove_outdated(store, &key));
+            }
+        }
+        removed
     }
 
     /// Marks whoever is `touched` as past their lifetime, so that they are asked for again; they
@@ -193,7 +213,8 @@ impl<F: Clone> Cache<F> {
         mut between: impl FnMut(),
     ) -> Removed {
         let Touched::People(names) = touched else {
-            return self.change_everybody(workspace, hold);
+            self.changes.note_everybody(workspace.number(), hold);
+            return Removed::default();
         };
         // Keeps the note in mind until all is removed, for whoever renews what is stored.
         let _remembered = self.changes.fetch_begins();
@@ -216,19 +237,14 @@ impl<F: Clone> Cache<F> {
         removed + self.remove(&keys, &self.all_called(&keys))
     }
 
-    /// Everything that is stored for a workspace is outdated at once, and removed in passing.
-    fn change_everybody(&self, workspace: &Workspace, hold: Hold) -> Removed {
-        self.changes.note_everybody(workspace.number(), hold);
-        let mut removed = Removed::default();
-        for (store, count) in [
-            (self.people.store(), &mut removed.people),
-            (&self.absences, &mut removed.absences),
-        ] {
-            for key in store.keys_of(workspace.number()) {
-                *count += usize::from(store.remove(&key).is_some());
-            }
-        }
-        removed
+    /// Removes what is stored under a key, unless it was asked for after the last change of
+    /// everybody: whoever is stored anew meanwhile stays.
+    fn remove_outdated(&self, store: &Store, key: &[u8]) -> bool {
+        self.changes.alone(|| {
+            let stored = store.get(key);
+            let outdated = stored.is_some_and(|entry| self.is_outdated_with_all(key, &entry));
+            outdated && store.remove(key).is_some()
+        })
     }
 
     fn called(&self, workspace: &Workspace, names: &[Name]) -> Vec<Found> {

@@ -213,6 +213,12 @@ impl Changes {
         record.changed(number, hold);
     }
 
+    /// Does something while nothing else is noted or stored.
+    pub fn alone<R>(&self, act: impl FnOnce() -> R) -> R {
+        let _recent = self.recent.lock();
+        act()
+    }
+
     /// Whether what was sent for after change `number` is older than a change of everybody.
     pub fn outdates_everybody(&self, workspace: u32, number: Number) -> bool {
         self.of(workspace)

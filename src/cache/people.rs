@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::claims::Claims;
 use super::entry::Entry;
-use super::key::{CacheKey, Keys, folded};
+use super::key::{Keys, folded};
 use super::store::Store;
 
 /// People by name.
@@ -54,11 +54,10 @@ impl People {
         }
     }
 
-    /// The key that the person of a lookup is stored under, if that is another than the lookup's.
-    pub fn stored_under(&self, keys: &Keys) -> Option<CacheKey> {
+    /// The person of a lookup, if they are stored under another key than the lookup's.
+    pub fn found_elsewhere(&self, keys: &Keys) -> Option<Found> {
         let other = self.directly(keys).err()?;
-        let found = self.find_by_claim(keys, other)?;
-        Some(CacheKey::from_bytes(&found.key))
+        self.find_by_claim(keys, other)
     }
 
     /// What is stored under the normal form of a lookup, if it answers its spelling; otherwise

@@ -161,6 +161,7 @@ fn the_same_names_in_workspaces_whose_numbers_look_alike_never_meet() {
     upper
         .cache
         .purge(&lower.workspace, &Touched::Everyone, upper.at(1));
+    assert_eq!(upper.cache.sweep(&lower.workspace).people, 0);
     assert_eq!(upper.see_all(&ADA, upper.at(1)), seen(&ADA));
 }
 

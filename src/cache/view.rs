@@ -50,7 +50,11 @@ impl View {
 impl<F: Clone> Cache<F> {
     /// Looks at what is known of whoever a lookup means.
     pub fn view(&self, keys: &Keys, now: Instant) -> View {
-        let person = self.people.find(keys);
+        let stays = |entry: &Arc<Entry>| {
+            let key = keys.person().as_bytes();
+            !self.is_outdated_with_all(key, entry)
+        };
+        let person = self.people.find(keys).filter(stays);
         let claims = person.iter().flat_map(|person| person.claims().iter());
         let names: SmallVec<[_; 3]> = claims
             .map(|claim| (claim.word(), claim.normal_form()))
@@ -68,10 +72,12 @@ impl<F: Clone> Cache<F> {
             changed = changed.max(Some(number));
             held_until = held_until.max(until);
         }
+        let all_called = self.people.all_called(keys.person().as_bytes());
+        let all_called = all_called.iter();
         View {
-            stored_under: self.people.stored_under(keys),
-            claimants: self.people.all_called(keys.person().as_bytes()).len(),
-            absence: self.absences.get(keys.spelled().as_bytes()),
+            stored_under: self.stored_under(keys),
+            claimants: all_called.filter(|found| stays(&found.entry)).count(),
+            absence: self.absences.get(keys.spelled().as_bytes()).filter(stays),
             is_barred: hashes.iter().any(|name| self.changes.is_barred(*name, now)),
             last_change: self.last_change(),
             is_being_fetched: self.is_being_fetched(&self.flight(keys)),

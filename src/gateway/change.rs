@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::Gateway;
 use crate::cache::change::Passing;
@@ -189,6 +190,11 @@ impl Change {
         });
         let (cache, now) = (&shared.gateway.cache, shared.gateway.clock.now());
         cache.end_change(&shared.workspace, touched, written, now);
+        if *touched == Touched::Everyone && Handle::try_current().is_ok() {
+            // Nobody waits for this: nothing of what goes is served any more. A change that is
+            // dropped with the process has nothing to make room for.
+            drop(shared.gateway.sweep(&shared.workspace));
+        }
     }
 }
 

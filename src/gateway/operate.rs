@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tracing::info;
 use uuid::Uuid;
 
@@ -54,6 +55,9 @@ pub enum Error {
     /// Nobody can be called so.
     #[error(transparent)]
     Person(#[from] person::Error),
+    /// The process ends, and nobody knows how far it came.
+    #[error("the gateway was stopped meanwhile")]
+    Interrupted,
 }
 
 /// Whom an operator means, in words that name nobody.
@@ -142,15 +146,22 @@ impl Gateway {
     }
 
     /// Lets go of a person, or of everybody in the workspace; if `soft`, only marks them as stale.
-    pub fn purge(&self, workspace: &Workspace, whom: Option<Name>, soft: bool) -> Purged {
-        let now = self.clock.now();
+    ///
+    /// # Errors
+    /// When the process ends meanwhile.
+    pub async fn purge(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        whom: Option<Name>,
+        soft: bool,
+    ) -> Result<Purged, Error> {
         let person = whom.as_ref().map(|name| self.person(workspace, name));
         let touched = whom.map_or(Touched::Everyone, |name| Touched::People(vec![name]));
         let (mut expired, mut removed) = (0, Removed::default());
         if soft {
-            expired = self.cache.expire(workspace, &touched, now);
+            expired = self.expire(workspace, touched).await?;
         } else {
-            removed = self.cache.purge(workspace, &touched, now);
+            removed = self.let_go(workspace, &touched).await?;
         }
         let cause = if soft { "soft_purge" } else { "purge" };
         self.telemetry.metrics().invalidated(cause);
@@ -160,13 +171,46 @@ impl Gateway {
             invalidation.cause = cause,
             "purged by an operator"
         );
-        Purged {
+        Ok(Purged {
             workspace: workspace.name().to_owned(),
             person,
             soft,
             expired,
             removed: removed.into(),
+        })
+    }
+
+    async fn let_go(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        touched: &Touched,
+    ) -> Result<Removed, Error> {
+        let removed = self.cache.purge(workspace, touched, self.clock.now());
+        if *touched == Touched::Everyone {
+            self.sweep(workspace).await.map_err(|_| Error::Interrupted)
+        } else {
+            Ok(removed)
         }
+    }
+
+    /// Marks them as stale: everybody one by one, on a thread that nobody's answer waits for.
+    async fn expire(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        touched: Touched,
+    ) -> Result<usize, Error> {
+        let (gateway, workspace) = (Arc::clone(self), Arc::clone(workspace));
+        let now = self.clock.now();
+        let expire = move || gateway.cache.expire(&workspace, &touched, now);
+        let expired = tokio::task::spawn_blocking(expire).await;
+        expired.map_err(|_| Error::Interrupted)
+    }
+
+    /// Removes what changes of everybody have outdated, on a thread that nobody's answer waits
+    /// for: with hundreds of thousands of people it takes tenths of a second.
+    pub(super) fn sweep(self: &Arc<Self>, workspace: &Arc<Workspace>) -> JoinHandle<Removed> {
+        let (gateway, workspace) = (Arc::clone(self), Arc::clone(workspace));
+        tokio::task::spawn_blocking(move || gateway.cache.sweep(&workspace))
     }
 
     /// Lets go of everything that is known of a person, and stores nothing of them for as long as

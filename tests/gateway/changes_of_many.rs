@@ -52,3 +52,13 @@ async fn what_is_refused_as_a_whole_and_what_can_be_read_touches_nobody_else() {
         assert!(leaves_others(&harness, code, "/api/v1/people", one).await);
     }
 }
+
+#[tokio::test]
+async fn whoever_is_dropped_with_everybody_takes_up_no_room_for_long() {
+    let harness = open().start().await;
+    assert!(!leaves_others(&harness, 409, BATCH, "{\"people\":").await);
+    // Reads are held off yet, so nobody has been stored since.
+    harness
+        .until_metrics(|metrics| metrics.sum("cache_entries", &[("kind", "person")]) < 0.5)
+        .await;
+}

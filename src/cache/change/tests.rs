@@ -1,4 +1,6 @@
 use super::*;
+use crate::cache::Lookup;
+use crate::cache::control::RequestDirectives;
 use crate::cache::fixture::{ADA, BOB, Person, Seen, World, id, uuid};
 use crate::config::EmailCase;
 
@@ -172,10 +174,41 @@ fn a_change_of_everybody_ends_all_and_holds_reads_off() {
     cache.begin_change(&world.workspace, &everyone, world.at(0));
     assert_ne!(world.count(), (0, 0), "it may be refused yet");
     cache.end_change(&world.workspace, &everyone, Vec::new(), world.at(1));
-    assert_eq!(world.count(), (0, 0));
+    // Before anything is removed.
+    assert_eq!(world.count(), (2, 1));
+    for person in [&ADA, &BOB] {
+        assert_eq!(world.see_all(person, world.at(1)), Seen::Nothing);
+    }
+    assert_eq!(world.see(&id("nobody"), world.at(1)), Seen::Nothing);
+    let shown = cache.view(&world.keys(&id("u1")), world.at(1));
+    assert!(shown.is_empty() && shown.stored_under.is_none());
     assert!(!world.land(before, Some(ADA.body()), world.at(2)));
     assert!(!world.fetch(&id("u1"), Some(ADA.body()), world.at(2_000)));
     assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(2_001)));
+    let removed = cache.sweep(&world.workspace);
+    assert_eq!((removed.people, removed.absences), (1, 1));
+    assert_eq!(world.see_all(&ADA, world.at(2_001)), seen(&ADA));
+    assert_eq!(world.count(), (1, 0), "who was asked for since stays");
+}
+
+#[test]
+fn what_was_recalled_before_a_change_of_everybody_is_outdated_before_it_is_swept() {
+    let world = known();
+    let keys = world.keys(&id("u1"));
+    let Lookup::Fresh(entry) =
+        world
+            .cache
+            .lookup(&keys, &RequestDirectives::default(), world.at(0))
+    else {
+        unreachable!("it is stored")
+    };
+    let recalled = world.cache.recalled(entry, keys);
+    let last = || world.cache.last_change();
+    assert!(!world.cache.is_outdated(&recalled, last()));
+    world
+        .cache
+        .purge(&world.workspace, &Touched::Everyone, world.at(1));
+    assert!(world.cache.is_outdated(&recalled, last()));
 }
 
 #[test]
@@ -194,10 +227,10 @@ fn a_purge_counts_what_it_removes_and_holds_nothing_off() {
     };
     assert_eq!(removed, expected);
     assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(1)));
-    let removed = world
+    world
         .cache
         .purge(&world.workspace, &Touched::Everyone, world.at(2));
-    assert_eq!(removed.people, 2);
+    assert_eq!(world.cache.sweep(&world.workspace).people, 2);
     assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(2)));
 }
 

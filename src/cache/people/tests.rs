@@ -163,7 +163,7 @@ fn a_collision_of_hashes_finds_nobody() {
     let name = aliases.name(stranger.person().as_bytes());
     aliases.collide(name, key.as_bytes(), &entry);
     assert!(memory.people.find(&stranger).is_none());
-    assert!(memory.people.stored_under(&stranger).is_none());
+    assert!(memory.people.found_elsewhere(&stranger).is_none());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Client, Response, raw};
 use super::harness::{Harness, Setup};
+use super::metrics::{Metrics, metrics};
 use super::wire::Wire;
 
 /// How often a test looks for what the gateway does in the background, and the pause in between.
@@ -36,6 +37,17 @@ impl Harness {
             tokio::time::sleep(PAUSE).await;
         }
         panic!("{target} never got the answer that the test waits for");
+    }
+
+    /// Looks at the metrics until they are as they must become.
+    pub(crate) async fn until_metrics(&self, enough: impl Fn(&Metrics) -> bool) {
+        for _ in 0..LOOKS {
+            if enough(&metrics(self).await) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("the metrics never became what the test waits for");
     }
 
     /// Somebody else asks so often with the key of the default workspace.
