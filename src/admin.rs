@@ -136,7 +136,7 @@ impl Admin {
             Page::Explain => self.explain(head.uri.query().unwrap_or("")),
             Page::Lookup => self.look_up(read(head, body).await?).await,
             Page::Purge => self.purge(&read(head, body).await?).await,
-            Page::Erase => self.erase(&read(head, body).await?),
+            Page::Erase => self.erase(&read(head, body).await?).await,
         }
     }
 
@@ -188,11 +188,12 @@ impl Admin {
         Ok(json(&purged))
     }
 
-    fn erase(&self, wanted: &Erase) -> Result<Response<Full<Bytes>>, Error> {
+    async fn erase(&self, wanted: &Erase) -> Result<Response<Full<Bytes>>, Error> {
         let name = wanted.name()?;
         let workspace = self.gateway.workspace(wanted.workspace.as_deref())?;
         let hold = wanted.hold.unwrap_or(DEFAULT_HOLD);
-        Ok(json(&self.gateway.erase(workspace, &name, hold)))
+        let receipt = self.gateway.erase(workspace, name, hold).await?;
+        Ok(json(&receipt))
     }
 
     fn is_draining(&self) -> bool {

@@ -76,6 +76,8 @@ pub struct Gateway {
     telemetry: Arc<Telemetry>,
     /// For operators; plain hits leave it alone.
     decisions: Decisions,
+    /// The turn to erase; held for as long as one takes.
+    erasing: tokio::sync::Mutex<()>,
     started_at: Instant,
 }
 
@@ -100,6 +102,7 @@ impl Gateway {
             telemetry,
             workspaces,
             decisions: Decisions::default(),
+            erasing: tokio::sync::Mutex::default(),
         })
     }
 

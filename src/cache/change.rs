@@ -1,5 +1,6 @@
 //! What a change, a purge or an erasure does to what is stored.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::claims::Claims;
 use super::entry::{Entry, Lifetime};
 use super::key::{CacheKey, Keys, workspace_of};
 use super::people::Found;
-use super::store::Store;
+use super::store::{Store, Watch};
 use crate::person::body::{self, Identity};
 use crate::person::change::{Name, Touched};
 use crate::upstream::Response;
@@ -45,6 +46,16 @@ pub struct Removed {
     pub fetches: usize,
     /// Fetches that waited for their turn.
     pub places: usize,
+}
+
+/// What an erasure has let go of, and what is to be looked for afterwards.
+#[derive(Debug)]
+pub struct Erased {
+    /// What it has let go of.
+    pub removed: Removed,
+    /// All names of the person.
+    names: Vec<CacheKey>,
+    watches: [Watch; 2],
 }
 
 impl<F: Clone> Cache<F> {
@@ -121,40 +132,12 @@ impl<F: Clone> Cache<F> {
             .count()
     }
 
-    /// As [`erase`](Self::erase), and sees that not even the names are left in the stores. Says
-    /// whether that was achieved. Takes a moment where much is stored.
-    pub fn erase_for_good(
-        &self,
-        workspace: &Workspace,
-        name: &Name,
-        bar: Duration,
-        now: Instant,
-    ) -> (Removed, bool) {
-        let nothing = Response {
-            status: StatusCode::NOT_FOUND,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            requested_at: now,
-        };
-        let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
-        let ((removed, of_absences), of_people) =
-            self.people.store().remove_for_good(&nobody, || {
-                let absences = &self.absences;
-                absences.remove_for_good(&nobody, || self.erase(workspace, name, bar, now))
-            });
-        (removed, of_people && of_absences)
-    }
-
     /// Lets go of everything that is known of a person, by all names that the memory knows, and
     /// stores nothing of them for as long as `bar`.
-    pub fn erase(
-        &self,
-        workspace: &Workspace,
-        name: &Name,
-        bar: Duration,
-        now: Instant,
-    ) -> Removed {
+    pub fn erase(&self, workspace: &Workspace, name: &Name, bar: Duration, now: Instant) -> Erased {
+        let watches = [self.people.store().watch(), self.absences.watch()];
         let mut touched: Vec<CacheKey> = vec![workspace.key_of_name(name)];
+        let mut known: HashSet<CacheKey> = touched.iter().cloned().collect();
         let mut removed = Removed::default();
         // Each round finds what the names of the last round lead to, and what was stored before
         // they were barred. The last one finds nothing.
@@ -165,13 +148,14 @@ impl<F: Clone> Cache<F> {
             let claimed = found.iter().map(|found| &found.entry);
             let claimed = claimed.chain(written.iter().map(|written| &written.entry));
             let claims = claimed.flat_map(|entry| entry.claims().iter());
-            for name in claims.map(|claim| CacheKey::from_bytes(claim.key())) {
-                if !touched.contains(&name) {
-                    touched.push(name);
-                }
-            }
+            let names = claims.map(|claim| CacheKey::from_bytes(claim.key()));
             // What the fetches of their other names collapse on.
-            touched.extend(found.iter().map(|found| CacheKey::from_bytes(&found.key)));
+            let flights = found.iter().map(|found| CacheKey::from_bytes(&found.key));
+            touched.extend(
+                names
+                    .chain(flights)
+                    .filter(|name| known.insert(name.clone())),
+            );
             let names = self.names_of(&touched, &found);
             self.changes.note(&names, Hold::Everything(now + bar), now);
             removed += self.remove(&touched, &found);
@@ -180,7 +164,46 @@ impl<F: Clone> Cache<F> {
             }
         }
         (removed.fetches, removed.places) = self.cancel(&touched);
-        removed
+        Erased {
+            removed,
+            names: touched,
+            watches,
+        }
+    }
+
+    /// Sees that not even the names of an erased person are left in the stores, and looks for
+    /// anything else that is. Says whether nothing was found. Takes a moment where much is stored,
+    /// and there may be one at a time.
+    pub fn confirm_erased(&self, erased: Erased) -> bool {
+        let Erased { names, watches, .. } = erased;
+        let nothing = Response {
+            status: StatusCode::NOT_FOUND,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            requested_at: Instant::now(),
+        };
+        let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
+        let [people, absences] = watches;
+        let of_people = self.people.store().see_gone(people, &nobody);
+        let of_absences = self.absences.see_gone(absences, &nobody);
+        of_people && of_absences && names.iter().all(|name| self.knows_nobody(name))
+    }
+
+    /// Whether nothing is stored, or waits to be, of anybody who is called so.
+    fn knows_nobody(&self, name: &CacheKey) -> bool {
+        let key = name.as_bytes();
+        let aliases = self.absences.aliases();
+        self.people.all_called(key).is_empty()
+            && aliases.claimants(aliases.name(key)).is_empty()
+            && self.absences.get(key).is_none()
+            && self.absences.get(&super::key::folded(key)).is_none()
+            && self.changes.written(self.name(key)).is_none()
+    }
+
+    /// All names of whoever was erased, in the form that decisions about them are kept by.
+    pub fn names_of_erased(&self, erased: &Erased) -> Vec<u64> {
+        let names = erased.names.iter();
+        names.map(|name| self.name(name.as_bytes())).collect()
     }
 
     /// Takes note of people that passed by in a list, a search or a batch: whoever is stored

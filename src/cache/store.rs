@@ -40,6 +40,16 @@ struct Leaving {
     keys: Mutex<Vec<Weak<[u8]>>>,
 }
 
+/// Keys that are removed while it lives are remembered.
+#[derive(Debug)]
+pub struct Watch(Arc<Leaving>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// How often entries went, by cause, other than by our own hand.
 #[derive(Debug, Default)]
 pub struct Evictions {
@@ -78,29 +88,33 @@ impl Store {
         }
     }
 
-    /// Does `removal`, and sees that nothing is kept of the keys that it removes. Says whether that
-    /// was achieved.
+    /// Begins to remember which keys are removed by hand.
+    pub fn watch(&self) -> Watch {
+        self.leaving.watchers.fetch_add(1, Ordering::SeqCst);
+        Watch(Arc::clone(&self.leaving))
+    }
+
+    /// Sees that nothing is kept of the keys that were removed under `watch`, nor of those that an
+    /// earlier watch could not see gone. Says whether that was achieved. One at a time: of two, one
+    /// would take the keys of both.
     ///
     /// moka keeps a removed key in its place in the table until that part of the table is put in
     /// order, which an idle store may never do. It does so when enough keys have come and gone, so
-    /// others, of nobody, are made to.
-    pub fn remove_for_good<R>(
-        &self,
-        placeholder: &Arc<Entry>,
-        removal: impl FnOnce() -> R,
-    ) -> (R, bool) {
-        self.leaving.watchers.fetch_add(1, Ordering::SeqCst);
-        let result = removal();
+    /// others, of nobody, are made to. Takes a moment where much is stored.
+    pub fn see_gone(&self, watch: Watch, placeholder: &Arc<Entry>) -> bool {
         self.maintain();
-        self.leaving.watchers.fetch_sub(1, Ordering::SeqCst);
-        let left = std::mem::take(&mut *self.leaving.keys.lock());
-        let are_gone = || left.iter().all(|key| key.strong_count() == 0);
+        drop(watch);
+        let mut left = std::mem::take(&mut *self.leaving.keys.lock());
         let mut rounds = 0;
-        while !are_gone() && rounds < MOST_ROUNDS {
+        left.retain(|key| key.strong_count() > 0);
+        while !left.is_empty() && rounds < MOST_ROUNDS {
             self.come_and_go(rounds, placeholder);
+            left.retain(|key| key.strong_count() > 0);
             rounds += 1;
         }
-        (result, are_gone())
+        let are_gone = left.is_empty();
+        self.leaving.keys.lock().append(&mut left);
+        are_gone
     }
 
     fn come_and_go(&self, round: u32, placeholder: &Arc<Entry>) {
@@ -146,6 +160,9 @@ impl Store {
     /// would keep personal data beyond its retention.
     pub fn maintain(&self) {
         self.entries.run_pending_tasks();
+        // What an erasure could not see gone has gone since, and is freed with its last reminder.
+        let mut left = self.leaving.keys.lock();
+        left.retain(|key| key.strong_count() > 0);
     }
 
     /// Entries stored, as of the last [`maintain`](Self::maintain).
@@ -378,7 +395,9 @@ mod tests {
         let key = stored
             .map(|(key, _)| Arc::downgrade(&*key))
             .expect("it is stored");
-        let (removed, gone) = store.remove_for_good(&entry, || store.remove(b"0000iada"));
+        let watch = store.watch();
+        let removed = store.remove(b"0000iada");
+        let gone = store.see_gone(watch, &entry);
         assert!(removed.is_some() && gone);
         assert_eq!(key.strong_count(), 0);
         store.maintain();

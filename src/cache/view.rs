@@ -40,13 +40,6 @@ pub struct View {
     pub is_being_fetched: bool,
 }
 
-impl View {
-    /// Whether anything of the person is stored.
-    pub fn is_empty(&self) -> bool {
-        self.claimants == 0 && self.person.is_none() && self.absence.is_none()
-    }
-}
-
 impl<F: Clone> Cache<F> {
     /// Looks at what is known of whoever a lookup means.
     pub fn view(&self, keys: &Keys, now: Instant) -> View {

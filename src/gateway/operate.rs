@@ -215,17 +215,51 @@ impl Gateway {
 
     /// Lets go of everything that is known of a person, and stores nothing of them for as long as
     /// `hold`.
-    pub fn erase(&self, workspace: &Workspace, name: &Name, hold: Duration) -> Receipt {
+    ///
+    /// # Errors
+    /// When the process ends meanwhile.
+    ///
+    /// # Cancellation
+    /// The erasure goes on to its end.
+    pub async fn erase(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        name: Name,
+        hold: Duration,
+    ) -> Result<Receipt, Error> {
+        let (gateway, workspace) = (Arc::clone(self), Arc::clone(workspace));
+        let erasing = async move { gateway.erase_to_the_end(&workspace, &name, hold).await };
+        let receipt = tokio::spawn(erasing).await;
+        receipt.map_err(|_| Error::Interrupted)?
+    }
+
+    async fn erase_to_the_end(
+        self: &Arc<Self>,
+        workspace: &Workspace,
+        name: &Name,
+        hold: Duration,
+    ) -> Result<Receipt, Error> {
+        // One at a time: a second of the same person would find nothing any more, and confirm what
+        // the first has not seen the end of.
+        let _turn = self.erasing.lock().await;
         let (now, wall) = (self.clock.now(), self.clock.wall());
-        let keys = workspace.keys_of(name);
         let person = self.person(workspace, name);
-        let names = self.cache.view(&keys, now).hashes;
-        let (removed, is_gone) = self.cache.erase_for_good(workspace, name, hold, now);
+        let erased = self.cache.erase(workspace, name, hold, now);
+        let removed = erased.removed;
+        let names = self.cache.names_of_erased(&erased);
         let decisions = self.decisions.forget(&names);
         // What connections to Flameup have read may still lie in their buffers.
         self.upstream.close_idle();
-        // What was removed is freed now, not when it next suits the store.
-        self.cache.maintain(now);
+        // What was removed is freed now, not when it next suits the store. That takes a moment,
+        // and names nobody: what a thread that answers nobody has on its stack stays there.
+        let gateway = Arc::clone(self);
+        let confirm = move || {
+            let confirmed = gateway.cache.confirm_erased(erased);
+            gateway.cache.maintain(now);
+            confirmed
+        };
+        let confirmed = tokio::task::spawn_blocking(confirm).await;
+        let confirmed = confirmed.map_err(|_| Error::Interrupted)?;
         self.telemetry.metrics().invalidated("erase");
         let receipt = Uuid::now_v7();
         info!(
@@ -234,7 +268,7 @@ impl Gateway {
             erase.receipt = %receipt,
             "erased by an operator"
         );
-        Receipt {
+        Ok(Receipt {
             receipt,
             at: written(wall),
             workspace: workspace.name().to_owned(),
@@ -244,9 +278,9 @@ impl Gateway {
             held_until: written(wall + hold),
             tiers: [Tier {
                 tier: "memory",
-                confirmed: is_gone && self.cache.view(&keys, now).is_empty(),
+                confirmed,
             }],
-        }
+        })
     }
 
     /// Looks a person up as a client would: in class interactive, on a share of the operator's own.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cache::Lookup;
 use crate::cache::control::RequestDirectives;
-use crate::cache::fixture::{ADA, BOB, Person, Seen, World, id, uuid};
+use crate::cache::fixture::{ADA, BOB, Person, Seen, World, id, shared, uuid};
 use crate::config::EmailCase;
 
 const ASKER: crate::cache::collapse::Asker = crate::cache::collapse::Asker {
@@ -181,7 +181,8 @@ fn a_change_of_everybody_ends_all_and_holds_reads_off() {
     }
     assert_eq!(world.see(&id("nobody"), world.at(1)), Seen::Nothing);
     let shown = cache.view(&world.keys(&id("u1")), world.at(1));
-    assert!(shown.is_empty() && shown.stored_under.is_none());
+    assert!(shown.person.is_none() && shown.absence.is_none());
+    assert_eq!((shown.claimants, shown.stored_under), (0, None));
     assert!(!world.land(before, Some(ADA.body()), world.at(2)));
     assert!(!world.fetch(&id("u1"), Some(ADA.body()), world.at(2_000)));
     assert!(world.fetch(&id("u1"), Some(ADA.body()), world.at(2_001)));
@@ -288,7 +289,55 @@ mod erasing {
     use super::*;
 
     fn erase(world: &World, name: &Name, at: u64) -> Removed {
+        erased(world, name, at).removed
+    }
+
+    fn erased(world: &World, name: &Name, at: u64) -> Erased {
         world.cache.erase(&world.workspace, name, BAR, world.at(at))
+    }
+
+    #[test]
+    fn whoever_is_still_there_by_another_name_is_not_confirmed_to_be_gone() {
+        for name in ADA.names() {
+            let world = known();
+            let first = erased(&world, &id("u1"), 1);
+            // Stored by nobody who asks first, as something that went wrong would.
+            let entry = shared(&world.workspace, &name, &ADA, world.at(1));
+            let key = world.keys(&name).person().clone();
+            world.cache.people.store().insert(key.as_bytes(), entry);
+            assert!(!world.cache.confirm_erased(first));
+            let again = erased(&world, &id("u1"), 2);
+            assert!(world.cache.confirm_erased(again));
+        }
+    }
+
+    #[test]
+    fn a_second_erasure_confirms_nothing_that_the_first_left() {
+        let world = known();
+        let store = world.cache.people.store();
+        // Somebody holds on to the key.
+        let held: Vec<_> = store.keys_of(0).collect();
+        let first = erased(&world, &id("u1"), 1);
+        let second = erased(&world, &uuid(1), 2);
+        assert_eq!((first.removed.people, second.removed.people), (1, 0));
+        assert!(!world.cache.confirm_erased(first));
+        assert!(!world.cache.confirm_erased(second));
+        drop(held);
+        let third = erased(&world, &id("u1"), 3);
+        assert!(world.cache.confirm_erased(third));
+    }
+
+    #[test]
+    fn all_names_are_told_whichever_was_given() {
+        for name in ADA.names() {
+            let world = known();
+            let erased = erased(&world, &name, 1);
+            let names = world.cache.names_of_erased(&erased);
+            for name in ADA.names() {
+                let key = world.keys(&name);
+                assert!(names.contains(&world.cache.name(key.person().as_bytes())));
+            }
+        }
     }
 
     #[test]
