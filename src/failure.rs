@@ -92,11 +92,11 @@ pub enum RequestError {
 impl Failure {
     /// Whether a stale answer may take this failure's place. Where Flameup refused our key, it may
     /// have been taken away on purpose: nothing is served on its credit. What the client did wrong
-    /// is its own.
+    /// is its own. Whoever was erased is not served any more, by no request.
     pub fn may_be_covered(&self) -> bool {
         match self {
+            Self::Wait(error) => !matches!(error, collapse::Error::CalledOff),
             Self::Waiters(_)
-            | Self::Wait(_)
             | Self::LongWait
             | Self::Upstream(_)
             | Self::Unusable(_)

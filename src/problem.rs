@@ -148,6 +148,13 @@ impl From<&Failure> for Problem {
                 "proxy_internal_error",
                 "The gateway lost track of this lookup; repeat it",
             ),
+            Failure::Wait(collapse::Error::CalledOff) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "http_request_denied",
+                "This person was just erased from the gateway's memory; repeat the lookup to have \
+                 Flameup asked anew",
+            )
+            .after(OVERLOAD_PAUSE),
             Failure::Upstream(error) => of_upstream(error),
             Failure::Unusable(storable::Error::NotAPerson(_)) | Failure::NotJson => {
                 unusable("Flameup's answer is not a person")

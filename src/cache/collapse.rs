@@ -120,6 +120,9 @@ pub enum Error {
     /// The fetch went away without an outcome.
     #[error("the fetch was abandoned")]
     Abandoned,
+    /// The fetch was called off: what is known of its person was erased.
+    #[error("the fetch was called off")]
+    CalledOff,
 }
 
 impl<T: Clone> Collapse<T> {
@@ -193,7 +196,7 @@ impl<T> Collapse<T> {
         self.shard(key).lock().contains_key(key)
     }
 
-    /// Calls off the flights whose key is `meant`: those who wait hear that they were abandoned,
+    /// Calls off the flights whose key is `meant`: those who wait hear that they were called off,
     /// and nothing that they bring is stored. Says how many were sent, and how many waited for
     /// their turn.
     pub fn cancel(&self, meant: impl Fn(&CacheKey) -> bool) -> (usize, usize) {
@@ -346,7 +349,8 @@ impl<T: Clone> Follower<T> {
             Ok(Ok(progress)) => match &*progress {
                 Progress::Landed(outcome) => Ok(outcome.clone()),
                 Progress::Waiting => Err(Error::Deadline),
-                Progress::Sent | Progress::Cancelled => Err(Error::Abandoned),
+                Progress::Cancelled => Err(Error::CalledOff),
+                Progress::Sent => Err(Error::Abandoned),
             },
             Ok(Err(_)) => Err(Error::Abandoned),
         }
@@ -357,7 +361,7 @@ impl<T: Clone> Follower<T> {
     pub(super) fn heard(&self) -> Option<Result<T, Error>> {
         match &*self.progress.borrow() {
             Progress::Landed(outcome) => Some(Ok(outcome.clone())),
-            Progress::Cancelled => Some(Err(Error::Abandoned)),
+            Progress::Cancelled => Some(Err(Error::CalledOff)),
             Progress::Waiting | Progress::Sent => {
                 let abandoned = self.progress.has_changed().is_err();
                 abandoned.then_some(Err(Error::Abandoned))

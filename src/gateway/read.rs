@@ -280,8 +280,8 @@ impl Gateway {
                     return Ok((landed, own.is_none()));
                 }
                 Ok(Err(failure)) => heard(failure, own.as_ref(), &read.claim, limits.left())?,
-                Err(collapse::Error::Abandoned) => {
-                    return Err(Arc::new(collapse::Error::Abandoned.into()));
+                Err(gone @ (collapse::Error::Abandoned | collapse::Error::CalledOff)) => {
+                    return Err(Arc::new(gone.into()));
                 }
                 // What landed does not do, or the fetch may have stalled and can be replaced.
                 Ok(Ok(_)) | Err(collapse::Error::Deadline) => {}

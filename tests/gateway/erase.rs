@@ -76,12 +76,35 @@ async fn a_fetch_under_way_is_called_off_and_counted() {
     assert!(hold.arrived(1).await);
     let receipt = erase(&harness, json!({"id": "user_1"})).await;
     assert_eq!(receipt["removed"]["fetches"], 1, "{receipt}");
-    assert_eq!(waiting.answer().await.status, 502);
+    let told = waiting.answer().await;
+    assert_eq!(
+        (told.status.as_u16(), told.header("retry-after")),
+        (503, "1")
+    );
+    assert_eq!(
+        told.header("proxy-status"),
+        "flameup-gateway; error=http_request_denied"
+    );
+    assert_eq!(told.json()["code"], 503);
     hold.release();
     harness.settle().await;
     let explained = get(&harness, "/v1/explain?id=user_1").await.json();
     assert_eq!(explained["entry"], Value::Null);
     assert_eq!(explained["fetch_under_way"], false);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_person_that_is_erased_is_not_served_what_was_stored() {
+    let harness = exact().await;
+    harness.get("/api/v1/people/user_1").await;
+    // Past the time for serving it while it is refreshed, within that for covering errors.
+    harness.pass(360);
+    let hold = harness.hold("user_1");
+    let mut waiting = harness.asking("/api/v1/people/user_1", &[]).await;
+    assert!(hold.arrived(1).await);
+    erase(&harness, json!({"id": "user_1"})).await;
+    assert_eq!(waiting.answer().await.status, 503);
+    hold.release();
 }
 
 #[tokio::test]
@@ -97,7 +120,7 @@ async fn a_place_in_the_queue_is_given_up_and_counted() {
     assert!(queued().await);
     let receipt = erase(&harness, json!({"id": "user_2"})).await;
     assert_eq!(receipt["removed"]["queue_places"], 1, "{receipt}");
-    assert_eq!(waiting.answer().await.status, 502);
+    assert_eq!(waiting.answer().await.status, 503);
     assert!(!queued().await);
     assert_eq!(harness.forwards(), spent);
 }

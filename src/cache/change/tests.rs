@@ -407,7 +407,7 @@ mod erasing {
         assert_eq!((removed.fetches, removed.places), (1, 1));
         for mut follower in [waiting.follower, sent.follower] {
             let heard = follower.wait(Duration::from_secs(1)).await;
-            assert_eq!(heard.err(), Some(crate::cache::collapse::Error::Abandoned));
+            assert_eq!(heard.err(), Some(crate::cache::collapse::Error::CalledOff));
         }
         of_sent.cancelled().await;
         let mut never_sent = waiting.obligation.expect("the first to join fetches");
