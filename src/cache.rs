@@ -136,6 +136,8 @@ pub struct Landed {
     names: SmallVec<[u64; 4]>,
     /// When Flameup says that the person changed last.
     updated_at: Option<Timestamp>,
+    /// Which fields the person has; zero for what is no person.
+    shape: u64,
     stored: AtomicBool,
 }
 
@@ -357,7 +359,12 @@ impl<F: Clone> Cache<F> {
         names.push(self.name(asked.person().as_bytes()));
         names.extend(entry.claims().iter().map(|claim| self.name(claim.key())));
         let person = || Identity::read(entry.body()).ok()?.updated_at();
+        let shape = match storing {
+            Storing::Person => change::shape_of(entry.body()),
+            Storing::Absence { .. } | Storing::Nowhere => 0,
+        };
         Landed {
+            shape,
             updated_at: (storing == Storing::Person).then(person).flatten(),
             entry: Arc::new(entry),
             fwd_status,
@@ -379,6 +386,7 @@ impl<F: Clone> Cache<F> {
             started: None,
             names: SmallVec::new(),
             updated_at: None,
+            shape: 0,
             stored: AtomicBool::new(false),
         }
     }

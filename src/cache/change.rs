@@ -22,6 +22,10 @@ use crate::person::change::{Name, Touched};
 use crate::upstream::Response;
 use crate::workspace::Workspace;
 
+/// How often a Person that passes by is compared anew, because others stored something meanwhile.
+/// Each time is one more read of the same person that landed; then those are news enough.
+const MOST_COMPARISONS: usize = 8;
+
 /// One whole Person, as Flameup sent it in an answer that was not the read of one person.
 #[derive(Clone, Debug)]
 pub struct Passing {
@@ -210,7 +214,7 @@ impl<F: Clone> Cache<F> {
     /// already is brought up to date, nobody else is stored.
     pub fn harvest(&self, workspace: &Workspace, seen: Vec<Passing>, now: Instant) {
         for person in seen {
-            self.harvest_one(workspace, &person, now);
+            self.harvest_one(workspace, &person, now, || {});
         }
     }
 }
@@ -453,52 +457,97 @@ impl<F: Clone> Cache<F> {
             .ok()
             .and_then(|number| self.shapes.get(number));
         if let Some(shape) = shape {
-            shape.store(shape_of(landed.entry.body()), Ordering::Relaxed);
+            shape.store(landed.shape, Ordering::Relaxed);
         }
     }
 
-    fn harvest_one(&self, workspace: &Workspace, person: &Passing, now: Instant) {
+    /// Brings whoever is held of one person up to date; `between` comparing and storing others may
+    /// store or change something.
+    pub(super) fn harvest_one(
+        &self,
+        workspace: &Workspace,
+        person: &Passing,
+        now: Instant,
+        mut between: impl FnMut(),
+    ) {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
-        for held in self.people.holders(&claims) {
-            let outdated = match compare(&held.entry, &person.body, &identity) {
-                Comparison::Older => false,
-                Comparison::Differs => true,
-                Comparison::Newer { strictly } => {
-                    let keys = self.people.place_of(&held);
-                    let entry = self
-                        .entry_of(&person.body, Some(&held.entry), &keys, person.asked_at)
-                        .claiming(claims.clone())
-                        .asked_after(person.number);
-                    let updated_at = identity.updated_at();
-                    let publication =
-                        self.publish_harvested(person, &Arc::new(entry), &keys, updated_at, now);
-                    strictly && publication != Publication::Stored
-                }
+        for _ in 0..MOST_COMPARISONS {
+            let held = self.people.holders(&claims);
+            // Bodies are read here, and what follows from them is done only while they are held.
+            let compare = |held: &Found| compare(&held.entry, &person.body, &identity);
+            let compared: SmallVec<[_; 2]> = held.iter().map(compare).collect();
+            between();
+            if compared.contains(&Comparison::Older) {
+                return;
+            }
+            let mut pairs = held.iter().zip(compared);
+            let settle = |(held, compared): (&Found, Comparison)| {
+                self.settle_harvested(person, held, compared, (&identity, &claims), now)
             };
-            if outdated {
-                self.forget(&held);
+            if pairs.all(settle) {
+                return;
             }
         }
     }
 
-    /// Lets go of an entry, unless it has been replaced.
-    fn forget(&self, held: &Found) {
-        let store = self.people.store();
-        let stored = store.get(&held.key);
-        if stored.is_some_and(|stored| Arc::ptr_eq(&stored, &held.entry)) {
-            store.remove(&held.key);
+    /// Does what follows from a comparison with what is held. Says whether it is still held, or
+    /// was replaced by this very person; otherwise nothing was done, and it is to be compared anew.
+    fn settle_harvested(
+        &self,
+        person: &Passing,
+        held: &Found,
+        compared: Comparison,
+        (identity, claims): (&Identity<'_>, &Claims),
+        now: Instant,
+    ) -> bool {
+        let strictly = match compared {
+            Comparison::Older | Comparison::Same => return true,
+            Comparison::Differs => return self.forget(held),
+            Comparison::Newer { strictly } => strictly,
+        };
+        let keys = self.people.place_of(held);
+        let entry = self
+            .entry_of(&person.body, Some(&held.entry), &keys, person.asked_at)
+            .claiming(claims.clone())
+            .asked_after(person.number);
+        let (entry, mut stays) = (Arc::new(entry), true);
+        let updated_at = identity.updated_at();
+        let publication = self.publish_harvested(person, &entry, updated_at, now, || {
+            stays = self.is_held(held);
+            stays && self.put_person(&keys, &entry)
+        });
+        if stays && strictly && publication != Publication::Stored {
+            return self.forget(held);
         }
+        stays
+    }
+
+    /// Whether what was found is what is stored.
+    fn is_held(&self, found: &Found) -> bool {
+        let stored = self.people.store().get(&found.key);
+        stored.is_some_and(|stored| Arc::ptr_eq(&stored, &found.entry))
+    }
+
+    /// Lets go of an entry, unless it has been replaced. Says whether it did.
+    fn forget(&self, held: &Found) -> bool {
+        self.changes.alone(|| {
+            let stays = self.is_held(held);
+            if stays {
+                self.people.store().remove(&held.key);
+            }
+            stays
+        })
     }
 
     fn publish_harvested(
         &self,
         person: &Passing,
-        entry: &Arc<Entry>,
-        keys: &Keys,
+        entry: &Entry,
         updated_at: Option<jiff::Timestamp>,
         now: Instant,
+        store: impl FnOnce() -> bool,
     ) -> Publication {
         let names: SmallVec<[u64; 4]> = entry
             .claims()
@@ -506,14 +555,13 @@ impl<F: Clone> Cache<F> {
             .map(|claim| self.name(claim.key()))
             .collect();
         let answer = Asked {
-            workspace: keys.person().workspace(),
+            workspace: entry.claims().who().map_or(u32::MAX, workspace_of),
             number: person.number,
             asked_at: person.asked_at,
             names: &names,
             updated_at,
         };
-        self.changes
-            .publish(answer, now, || self.put_person(keys, entry))
+        self.changes.publish(answer, now, store)
     }
 
     /// An entry of a Person's own bytes, with the headers of the answer that is `held`.
@@ -582,14 +630,17 @@ fn read<'a>(workspace: &Workspace, body: &'a [u8]) -> Option<(Identity<'a>, Clai
 
 /// Which fields a Person has, as a number that is not zero. What a write is answered with is
 /// stored as the answer to a read only if it has the fields of one.
-fn shape_of(body: &[u8]) -> u64 {
+pub(super) fn shape_of(body: &[u8]) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(body::fields(body)) | 1
 }
 
 /// How a Person that passed by compares with the answer that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comparison {
-    /// It is older, or says nothing new.
+    /// It is older.
     Older,
+    /// It says nothing new.
+    Same,
     /// It is newer and of the same shape.
     Newer {
         /// Flameup says so; otherwise it is of the same time, and one of the two was asked for
@@ -607,7 +658,7 @@ fn compare(held: &Entry, body: &[u8], identity: &Identity<'_>) -> Comparison {
     let (Some(held_at), Some(seen_at)) = (held_at, identity.updated_at()) else {
         // Nothing says which is newer. The same bytes are no news.
         return if held.body() == body {
-            Comparison::Older
+            Comparison::Same
         } else {
             Comparison::Differs
         };
@@ -622,7 +673,7 @@ fn compare(held: &Entry, body: &[u8], identity: &Identity<'_>) -> Comparison {
     } else if seen_at > held_at {
         Comparison::Differs
     } else {
-        Comparison::Older
+        Comparison::Same
     }
 }
 

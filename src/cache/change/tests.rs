@@ -464,6 +464,44 @@ mod harvesting {
     }
 
     #[test]
+    fn a_read_that_lands_between_comparing_and_storing_is_compared_with() {
+        for (read, expected) in [(1, 2), (2, 2), (3, 3)] {
+            let world = known();
+            // Sent before the list was asked for, and landing after it.
+            let mut sent = Some(world.send(&uuid(1), world.at(1)));
+            let passing = world.passing(&ADA.version(2).body(), world.at(10));
+            let between = || {
+                if let Some(sent) = sent.take() {
+                    let body = ADA.version(read).body();
+                    assert!(world.land(sent, Some(body), world.at(11)));
+                }
+            };
+            world
+                .cache
+                .harvest_one(&world.workspace, &passing, world.at(12), between);
+            let expected = seen(&ADA.version(expected));
+            assert_eq!(world.see_all(&ADA, world.at(12)), expected, "{read}");
+            world.cache.people.store().assert_index_is_exact();
+        }
+    }
+
+    #[test]
+    fn whoever_is_stored_anew_meanwhile_is_not_let_go_of() {
+        let world = known();
+        let mut sent = Some(world.send(&id("u1"), world.at(20)));
+        let passing = world.passing(&ADA.version(2).in_other_shape(), world.at(10));
+        let between = || {
+            if let Some(sent) = sent.take() {
+                world.land(sent, Some(ADA.version(3).body()), world.at(21));
+            }
+        };
+        world
+            .cache
+            .harvest_one(&world.workspace, &passing, world.at(22), between);
+        assert_eq!(world.see_all(&ADA, world.at(22)), seen(&ADA.version(3)));
+    }
+
+    #[test]
     fn people_nobody_asked_for_are_not_stored() {
         let world = World::new();
         world.fetch(&id("u2"), Some(BOB.body()), world.at(0));
