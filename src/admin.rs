@@ -150,8 +150,10 @@ impl Admin {
             .map_err(|_| Failure::from(route::Error::Unknown))?
             .value;
         if !page.is_open() {
-            guard::check(head)?;
-            self.authorize(&head.headers).map_err(Failure::from)?;
+            let authorized = self.authorize(&head.headers);
+            let has_proof = self.token.is_some() && authorized.is_ok();
+            guard::check(head, has_proof)?;
+            authorized.map_err(Failure::from)?;
         }
         let allow = page.allow();
         if allow.split(", ").all(|method| head.method != *method) {

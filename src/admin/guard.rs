@@ -6,7 +6,8 @@
 //!
 //! - a browser marks as coming from elsewhere (`Sec-Fetch-Site`, Fetch Metadata §2.3);
 //! - has an `Origin` (RFC 6454 §7) other than the very host that it asks;
-//! - asks for a host by a name: addresses and `localhost` cannot be made to point elsewhere.
+//! - asks for a host by a name: addresses and `localhost` cannot be made to point elsewhere. A
+//!   request with the admin token may: a page that has a name point here does not know it.
 //!
 //! That a body must be `application/json` is seen to in [`crate::json`]. No answer has a CORS
 //! header.
@@ -34,18 +35,18 @@ pub enum Error {
     Host,
 }
 
-/// Refuses what a page of another origin may have sent.
+/// Refuses what a page of another origin may have sent; `has_proof` if it has shown the token.
 ///
 /// # Errors
 /// When it may have been; see [`Error`].
-pub fn check(request: &request::Parts) -> Result<(), Error> {
+pub fn check(request: &request::Parts, has_proof: bool) -> Result<(), Error> {
     let headers = &request.headers;
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
     if !sites.all(|site| site == "same-origin" || site == "none") {
         return Err(Error::Site);
     }
     let host = host(request)?;
-    if !cannot_be_rebound(&host) {
+    if !has_proof && !cannot_be_rebound(&host) {
         return Err(Error::Host);
     }
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -107,12 +108,16 @@ mod tests {
     use super::*;
 
     fn told(headers: &[(&str, &str)]) -> Result<(), Error> {
+        told_with(headers, false)
+    }
+
+    fn told_with(headers: &[(&str, &str)], has_proof: bool) -> Result<(), Error> {
         let mut request = Request::builder().uri("/v1/status");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
-        check(&parts)
+        check(&parts, has_proof)
     }
 
     #[test]
@@ -143,6 +148,22 @@ mod tests {
         assert_eq!(told(&[]), Err(Error::Host));
         let twice = [("host", "localhost"), ("host", "localhost")];
         assert_eq!(told(&twice), Err(Error::Host));
+    }
+
+    #[test]
+    fn who_shows_the_token_may_ask_by_name_and_still_for_no_other_page() {
+        let host = ("host", "gateway.internal:9090");
+        assert_eq!(told_with(&[host], true), Ok(()));
+        assert_eq!(told_with(&[host], false), Err(Error::Host));
+        let own = ("origin", "https://gateway.internal:9090");
+        assert_eq!(told_with(&[host, own], true), Ok(()));
+        for (header, error) in [
+            (("origin", "http://evil.example"), Error::Origin),
+            (("sec-fetch-site", "cross-site"), Error::Site),
+            (("host", "other"), Error::Host),
+        ] {
+            assert_eq!(told_with(&[host, header], true), Err(error));
+        }
     }
 
     #[test]
