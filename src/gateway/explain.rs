@@ -25,6 +25,10 @@ use crate::workspace::Workspace;
 /// Decisions that are shown.
 const SHOWN: usize = 20;
 
+const NOTHING_STORED: &str = "nothing is stored; Flameup is asked";
+const UNPROVEN: &str = "Flameup's id of the workspace is not known yet, so nothing stored can be shown to be this \
+                        person's; Flameup is asked";
+
 /// What is known of a person, and what a plain GET would get now.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
@@ -110,10 +114,19 @@ impl Gateway {
     pub fn explain(&self, workspace: &Workspace, name: &Name) -> Explanation {
         let now = self.clock.now();
         let keys = workspace.keys_of(name);
-        let lookup = self.cache.lookup(&keys, &RequestDirectives::default(), now);
+        let unproven = matches!(name, Name::Uuid(_)) && workspace.id().is_none();
+        // A path with a workspace's id cannot be proven right then, and memory is not asked.
+        let lookup = if unproven {
+            Lookup::NOTHING
+        } else {
+            self.cache.lookup(&keys, &RequestDirectives::default(), now)
+        };
         let view = self.cache.view(&keys, now);
         let report = workspace.shield().report();
-        let (next, why) = foretell(lookup, &view, &report, now);
+        let (next, mut why) = foretell(lookup, &view, &report, now);
+        if unproven && why == NOTHING_STORED {
+            why = UNPROVEN;
+        }
         let windows = self.cache.windows();
         let stored = |entry: &Entry, windows| Stored::of(entry, windows, now);
         let other = view.stored_under.as_ref();
@@ -251,7 +264,7 @@ fn foretell_forward(
     } else if report.budget.remaining == 0 {
         "Flameup is asked when the budget has a turn; if that is too late, something stale, or 429"
     } else if reason == Reason::UriMiss {
-        "nothing is stored; Flameup is asked"
+        NOTHING_STORED
     } else {
         "what is stored is too old; Flameup is asked"
     };

@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use bytes::Bytes;
+use flameup_gateway::sandbox::{ErrorShape, Fault, FaultKind};
 use serde_json::{Value, json};
 
 use crate::support::metrics::{get, metrics};
 use crate::support::tenants::{TOKEN_ONE, TOKEN_TWO, bearer, tenants};
-use crate::support::{Client, Harness, Response, Setup, Wire, exact, status, within};
+use crate::support::{Client, Harness, Response, Setup, Wire, exact, long_path, status, within};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -162,6 +163,28 @@ async fn explain_tells_what_a_lookup_would_get_and_why() {
     assert_eq!(next("id=user_2").await, "fwd=uri-miss; collapsed");
     hold.release();
     waiting.answer().await;
+}
+
+#[tokio::test]
+async fn explain_by_uuid_foretells_no_hit_while_the_workspaces_id_is_unknown() {
+    let harness = exact().await;
+    let uuid = harness.flameup.people().uuid("user_1").expect("a UUID");
+    // A Person that does not say whose it is.
+    let body = json!({"id": uuid, "external_id": "user_1"}).to_string();
+    let kind = FaultKind::Status {
+        code: 200,
+        headers: Vec::new(),
+        body: Some(body),
+        shape: ErrorShape::E,
+    };
+    harness.flameup.fault(Fault::new(kind).once());
+    harness.get("/api/v1/people/user_1").await;
+    let by_id = explain(&harness, "id=user_1").await;
+    assert_eq!(by_id["next"]["cache"], "hit; ttl=60");
+    let by_uuid = explain(&harness, &format!("uuid={uuid}")).await;
+    assert_eq!(by_uuid["next"]["cache"], "fwd=uri-miss");
+    let told = harness.get(&long_path("ws_demo0001", &uuid)).await;
+    assert!(told.cache_status().starts_with("fwd=uri-miss"));
 }
 
 #[tokio::test]
