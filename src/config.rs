@@ -179,6 +179,7 @@ impl Raw {
             let workspace = workspace.resolve(&name, layers)?;
             workspaces.insert(name, workspace);
         }
+        workspaces::check_ids(&workspaces, layers)?;
         workspaces::check_keys(&workspaces, layers)?;
         Ok(Config {
             server: self.server,

@@ -121,6 +121,27 @@ pub(super) fn check_keys(
     Ok(())
 }
 
+/// Refuses two sections for one workspace of Flameup's: neither would see the other's changes.
+pub(super) fn check_ids(
+    workspaces: &BTreeMap<WorkspaceName, Workspace>,
+    layers: &Layers,
+) -> Result<(), Error> {
+    let mut earlier: BTreeMap<&str, &WorkspaceName> = BTreeMap::new();
+    for (name, workspace) in workspaces {
+        let Some(id) = &workspace.workspace_id else {
+            continue;
+        };
+        if let Some(other) = earlier.insert(id.as_str(), name) {
+            let problem = format!(
+                "is that of workspaces.{other} too, and neither would see what is changed through \
+                 the other; keep one of the two sections"
+            );
+            return Err(layers.refuse(&format!("workspaces.{name}.workspace_id"), problem));
+        }
+    }
+    Ok(())
+}
+
 fn sources(places: Vec<String>, source: impl Fn(String) -> SecretSource) -> Vec<SecretSource> {
     places.into_iter().map(source).collect()
 }

@@ -281,6 +281,13 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
          key; keep one of the two sections",
     ),
     (
+        "[workspaces]\na = { api_key_env = 'FLAMEUP_API_KEY', workspace_id = 'ws_1' }\n\
+         b = { api_key_env = 'FLAMEUP_API_KEY', workspace_id = 'ws_1' }\n\
+         [anonymous]\nworkspace = 'a'",
+        "workspaces.b.workspace_id (inline): is that of workspaces.a too, and neither would see \
+         what is changed through the other; keep one of the two sections",
+    ),
+    (
         "[cache]\nttl = '1s'\nttl = \"SECRET",
         "inline:3:14: invalid basic string",
     ),
