@@ -1,5 +1,5 @@
 //! What the memory knows of one person, for an operator who asks why a lookup hits or misses.
-//! Looking changes nothing.
+//! Looking changes nothing that is stored; it counts as a use of it, when room is made.
 
 use std::sync::Arc;
 use std::time::Instant;
