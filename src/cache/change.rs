@@ -254,9 +254,8 @@ impl<F: Clone> Cache<F> {
         between();
         // First the note: what is stored after it was asked for later.
         self.changes.note(&names, hold, now);
-        if !found.is_empty() {
-            self.changes.were_stored(&names);
-        }
+        // Not all who are touched: of a batch, some may be stored and some not.
+        self.changes.were_stored(&self.names_of(&[], &found));
         between();
         let removed = self.remove(&keys, &found);
         between();
