@@ -14,6 +14,7 @@ mod directives;
 mod emails;
 mod erase;
 mod freshness;
+mod harvest;
 mod header_hygiene;
 mod identifiers;
 mod isolation;
