@@ -1,23 +1,32 @@
 //! All orders in which fetches, readers and a change can meet, tried one by one.
 //!
-//! Every step of the cache is a critical section, or a single read of a concurrent map: what
-//! threads do at once has the outcome of some order of such steps. So one thread that takes the
-//! steps in every order there is sees all that many threads could do, and an explicit scheduler
-//! does what a model checker of memory accesses would: none is shared outside of locks and maps.
-//! A change has several critical sections; between them it lets the others take their steps.
+//! A scene has two or three readers, who ask for one person by a name each, and at most one change.
+//! What is tried is every order of the steps listed here, for so many actors, and no more than that:
+//! one thread takes the steps, and a scheduler goes through all its choices.
 //!
-//! The readers do what `gateway::read` does: look, join, look again if the fetch falls to them,
-//! fetch, land, and ask once more if what they hear does not do.
+//! - A reader looks and joins; looks again and sends, if the fetch falls to it; lands; hears, and
+//!   joins once more if what it hears does not do. Each of these is one step; where somebody is
+//!   erased, looking and joining are two. This is what `gateway::read` does.
+//! - A change begins, if it is a write; Flameup makes it; it ends. A purge, and the beginning of a
+//!   write, let the others go on between any two of their critical sections as well, in scenes that say
+//!   so: when they have found who is stored, when they have noted the change, and when they have
+//!   removed them. An erasure is one step.
+//!
+//! A step may be several accesses to the stores, which threads could come between. Those that judge
+//! an answer and store it hold a lock in which no change is noted. Accesses to memory below the locks
+//! and maps are not tried: nothing is shared outside of these.
 //!
 //! # Invariants
 //! - No reader that asks after the change has ended is given what was before it, nor is that
 //!   found stored under any name.
-//! - Nobody waits for ever.
+//! - Nobody waits for ever, and only an erasure calls off what somebody waits for.
+//! - Of two answers about one person the one that was asked for later stays.
 //! - Of a flight one attempt is sent; of a person who is known, one for all names.
 //! - The pointers of an entry are exactly its claims.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -87,6 +96,10 @@ enum Kind {
     Write,
     /// An edit elsewhere, and then a purge.
     Purge,
+    /// An edit elsewhere, and then an erasure.
+    Erase,
+    /// An edit elsewhere that nobody tells the gateway of.
+    Edit,
 }
 
 /// What the cache has of the person when the scene begins.
@@ -106,20 +119,32 @@ struct Scene {
     changed: Cell<bool>,
     ended: Cell<bool>,
     known: Known,
+    /// A change lets others go on between its critical sections.
+    finely: bool,
+    /// Looking and joining are two steps.
+    apart: bool,
     begun: Cell<bool>,
+    /// The person was erased, and is stored no more.
+    erased: Cell<bool>,
+    /// Somebody was sent for the person after the change.
+    asked_since: Cell<bool>,
     sent: RefCell<Vec<CacheKey>>,
     trace: RefCell<Vec<String>>,
 }
 
 impl Scene {
-    fn new(known: Known) -> Self {
+    fn new(known: Known, kind: Kind, finely: bool) -> Self {
         let scene = Self {
             world: World::of(Arc::clone(&WORKSPACE), true),
             now_ms: Cell::new(BEGIN_MS),
             changed: Cell::new(false),
             ended: Cell::new(false),
             known,
+            finely,
+            apart: kind == Kind::Erase,
             begun: Cell::new(false),
+            erased: Cell::new(false),
+            asked_since: Cell::new(false),
             sent: RefCell::default(),
             trace: RefCell::default(),
         };
@@ -153,11 +178,29 @@ impl Scene {
     fn check_stored(&self) {
         for name in BEFORE.names().iter().filter(|_| self.ended.get()) {
             let seen = self.world.see(name, self.now());
-            self.check(
-                self.is_current(name, &seen) || seen == Seen::Nothing,
-                "stale entry",
-            );
+            let current = !self.erased.get() && self.is_current(name, &seen);
+            self.check(current || seen == Seen::Nothing, "stale entry");
         }
+    }
+
+    /// That what was asked for after an edit is stored, whichever answer landed last.
+    fn check_latest(&self) {
+        if self.asked_since.get() && !self.ended.get() {
+            let [uuid, ..] = AFTER.names();
+            let seen = self.world.see(&uuid, self.now());
+            self.check(seen == Seen::Person(AFTER.body()), "the earlier answer");
+        }
+    }
+
+    fn erase(&self) {
+        self.trace.borrow_mut().push("erased".to_owned());
+        let [uuid, ..] = BEFORE.names();
+        let (workspace, bar) = (&self.world.workspace, Duration::from_hours(1));
+        self.world.cache.erase(workspace, &uuid, bar, self.now());
+        self.begun.set(true);
+        self.erased.set(true);
+        // What was under way is called off: the next to ask sends anew.
+        self.sent.borrow_mut().clear();
     }
 
     fn is_current(&self, name: &Name, seen: &Seen) -> bool {
@@ -193,6 +236,7 @@ type Flying = Obligation<Landing<&'static str>>;
 
 enum State {
     Idle,
+    Looked,
     Recalling(Flying, Arc<Entry>),
     Fetching(Flying, Box<Sent>, Option<Bytes>),
     Waiting,
@@ -233,6 +277,7 @@ impl Actor {
     fn step(&mut self, scene: &Scene) {
         match std::mem::replace(&mut self.0.state, State::Waiting) {
             State::Idle => self.ask(scene),
+            State::Looked => self.join_anew(scene),
             State::Recalling(obligation, entry) => {
                 let recalled = scene.world.cache.recalled(entry, self.0.keys.clone());
                 self.land(scene, obligation, recalled);
@@ -252,6 +297,14 @@ impl Actor {
         if seen != Seen::Nothing {
             return self.is_given(scene, &seen);
         }
+        if scene.apart {
+            self.0.state = State::Looked;
+        } else {
+            self.join_anew(scene);
+        }
+    }
+
+    fn join_anew(&mut self, scene: &Scene) {
         self.0.flight = Some(scene.world.cache.flight(&self.0.keys));
         self.0.last_change = scene.world.cache.last_change();
         self.join(scene);
@@ -287,7 +340,11 @@ impl Actor {
         scene.check(obligation.launch(scene.now()), "nobody else was to send");
         scene.sends(&self.flight());
         let sent = scene.world.send(&self.0.name, scene.now());
-        self.0.state = State::Fetching(obligation, Box::new(sent), scene.flameup(&self.0.name));
+        let body = scene.flameup(&self.0.name);
+        if scene.changed.get() && body.is_some() {
+            scene.asked_since.set(true);
+        }
+        self.0.state = State::Fetching(obligation, Box::new(sent), body);
     }
 
     fn land(&mut self, scene: &Scene, obligation: Flying, landed: Landed) {
@@ -301,7 +358,12 @@ impl Actor {
     fn hear(&mut self, scene: &Scene) {
         let heard = self.1.as_ref().and_then(Follower::heard);
         let landed = heard.and_then(Result::ok).and_then(Result::ok);
-        let landed = landed.expect("no fetch fails or is called off here");
+        let Some(landed) = landed else {
+            let called_off = scene.erased.get() && !self.0.late;
+            scene.check(called_off, "a reader was abandoned");
+            self.0.state = State::Done;
+            return;
+        };
         let cache = &scene.world.cache;
         let does =
             cache.answers(&landed, &self.0.keys) && !cache.is_outdated(&landed, self.0.last_change);
@@ -342,7 +404,7 @@ fn run(scene: &Scene, actors: &mut [Actor], schedule: &mut Schedule, change: boo
 }
 
 /// The change, whose steps are those that `kind` has; one critical section at a time if `finely`.
-fn change(scene: &Scene, kind: Kind, finely: bool, mut others: impl FnMut()) {
+fn change(scene: &Scene, kind: Kind, mut others: impl FnMut()) {
     let [uuid, ..] = BEFORE.names();
     let touched = Touched::People(vec![uuid]);
     let section = |hold, others: &mut dyn FnMut()| {
@@ -351,7 +413,8 @@ fn change(scene: &Scene, kind: Kind, finely: bool, mut others: impl FnMut()) {
         let now = scene.now();
         let between = || {
             scene.trace.borrow_mut().push("change goes on".to_owned());
-            if finely {
+            // Of a write, its beginning: how it ends is how a purge does all it does.
+            if scene.finely && !(kind == Kind::Write && scene.changed.get()) {
                 others();
             }
         };
@@ -369,10 +432,16 @@ fn change(scene: &Scene, kind: Kind, finely: bool, mut others: impl FnMut()) {
         .borrow_mut()
         .push("change is applied".to_owned());
     scene.changed.set(true);
+    if kind == Kind::Edit {
+        // Nobody hears of it: which answer is the later one is a matter of time alone.
+        scene.now_ms.set(BEGIN_MS + 1);
+        return others();
+    }
     others();
     match kind {
         Kind::Write => section(Hold::Reads(scene.now() + HOLD_DOWN), &mut others),
         Kind::Purge => section(Hold::None, &mut others),
+        Kind::Erase | Kind::Edit => scene.erase(),
     }
     scene.ended.set(true);
     scene.now_ms.set(scene.now_ms.get() + 3_000);
@@ -382,15 +451,16 @@ fn change(scene: &Scene, kind: Kind, finely: bool, mut others: impl FnMut()) {
 fn explore(known: Known, kind: Kind, names: &[Name], finely: bool) -> usize {
     let mut schedule = Schedule::default();
     for orders in 1.. {
-        let scene = Scene::new(known);
+        let scene = Scene::new(known, kind, finely);
         let actor = |name: &Name| Actor::new(&scene, name);
         let mut actors: Vec<_> = names.iter().map(actor).collect();
-        change(&scene, kind, finely, || {
+        change(&scene, kind, || {
             run(&scene, &mut actors, &mut schedule, true);
         });
         run(&scene, &mut actors, &mut schedule, false);
         scene.check(actors.iter().all(Actor::is_done), "somebody waits for ever");
         scene.world.cache.people.store().assert_index_is_exact();
+        scene.check_latest();
         if !schedule.advance() {
             return orders;
         }
@@ -425,4 +495,25 @@ fn no_order_of_two_readers_and_the_critical_sections_of_a_purge_does_either() {
     let scenes = [Known::No, Known::Dead, Known::Fresh].map(|known| (known, Kind::Purge));
     let orders = explore_all(2, &scenes, true);
     assert!(orders > 500, "{orders}");
+}
+
+#[test]
+fn no_order_of_two_readers_and_an_erasure_stores_anything_or_strands_anybody() {
+    let scenes = [Known::No, Known::Dead, Known::Fresh].map(|known| (known, Kind::Erase));
+    let orders = explore_all(2, &scenes, false);
+    assert!(orders > 100, "{orders}");
+}
+
+#[test]
+fn of_fetches_by_several_names_of_one_person_the_later_answer_stays_in_every_order() {
+    let scenes = [Known::No, Known::Dead].map(|known| (known, Kind::Edit));
+    let orders = explore_all(2, &scenes, false) + explore_all(3, &scenes[1..], false);
+    assert!(orders > 100, "{orders}");
+}
+
+#[test]
+fn nobody_is_lost_who_joins_between_the_critical_sections_of_a_beginning_write() {
+    let scenes = [Known::Dead, Known::Fresh].map(|known| (known, Kind::Write));
+    let orders = explore_all(2, &scenes, true);
+    assert!(orders > 1_000, "{orders}");
 }
