@@ -74,10 +74,27 @@ impl Oracle {
         }
     }
 
-    /// A purge or erasure that began at `moment` has returned.
+    /// A purge or erasure that began at `moment` has returned: whoever was called so then is not
+    /// shown any more as they were before, by whatever name.
     pub(super) fn forgotten(&mut self, name: &Name, moment: usize) {
-        let floor = self.floors.entry(name.clone()).or_default();
-        *floor = (*floor).max(moment);
+        let mut names = self.called_like(name, moment);
+        names.push(name.clone());
+        for name in names {
+            let floor = self.floors.entry(name).or_default();
+            *floor = (*floor).max(moment);
+        }
+    }
+
+    /// All names of whoever was called `name` at that moment; none, if it was nobody. A body
+    /// tells who it is, so two names with one body were one person's.
+    pub(super) fn called_like(&self, name: &Name, moment: usize) -> Vec<Name> {
+        let answers = &self.moments[moment].answers;
+        let Some(Some(body)) = answers.get(name) else {
+            return Vec::new();
+        };
+        let is_theirs = |(_, answer): &(&Name, &Option<Bytes>)| answer.as_ref() == Some(body);
+        let theirs = answers.iter().filter(is_theirs);
+        theirs.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether a read of `name` may show this.

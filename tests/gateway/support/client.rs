@@ -91,11 +91,37 @@ impl Client {
         target: &str,
         body: impl Into<Bytes>,
     ) -> Result<Response, hyper::Error> {
-        let request = Request::builder()
+        self.try_send(method, target, &[], body).await
+    }
+
+    /// The same with an `Authorization` of this value.
+    pub(crate) async fn try_send_as(
+        &mut self,
+        authorization: &str,
+        method: &str,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Response, hyper::Error> {
+        let line = ("authorization", authorization);
+        self.try_send(method, target, &[line], body).await
+    }
+
+    async fn try_send(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Response, hyper::Error> {
+        let mut request = Request::builder()
             .method(method)
             .uri(target)
             .header("host", self.address.to_string())
-            .header("content-type", "application/json")
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             .body(Full::new(body.into()))
             .expect("a request that http can build");
         self.exchange(request).await
