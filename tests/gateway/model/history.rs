@@ -335,7 +335,9 @@ impl History {
                 .try_send_as(&token, method, &target, body)
                 .await
                 .ok()?;
-            clients.borrow_mut().push(client);
+            if response.header("connection") != "close" {
+                clients.borrow_mut().push(client);
+            }
             Some(response)
         });
         Pending {
