@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The project's one test command: installs what the tests need, checks format, lints and docs,
-# runs every test, and counts what a hit costs. Works from any directory, without a terminal, in a fresh clone.
+# runs every test, looks at where our crates come from, and counts what a hit costs. Works from any
+# directory, without a terminal, in a fresh clone.
 #
 # Every step runs even if one before it failed, so that one run tells all. The last line is
 # `N passed, N failed`: the sum over all `test result:` lines, plus one failure for each step that
@@ -21,6 +22,7 @@ main() {
   check cargo clippy --locked --all-targets -- -D warnings
   RUSTDOCFLAGS="-D warnings" check cargo doc --locked --no-deps --document-private-items
   run_tests
+  check "$deny" --offline --locked check bans licenses sources
   check cargo bench --locked --bench hit
 
   step "done"
@@ -104,6 +106,8 @@ install_tools() {
     install_packages "${packages[@]}"
   fi
   python_has_requests || make_venv
+  deny=$target/tools/bin/cargo-deny
+  [[ -x $deny ]] || install_deny
   tools_work
 }
 
@@ -128,6 +132,13 @@ python_has_requests() {
   local python=python3
   [[ -x $target/test-venv/bin/python3 ]] && python=$target/test-venv/bin/python3
   "$python" -c 'import requests' 2>/dev/null
+}
+
+# Where our crates come from and under which licences; no package of Debian's.
+install_deny() {
+  step "installing cargo-deny into $target/tools"
+  cargo install --quiet --locked --debug --root "$target/tools" cargo-deny@0.20.2 \
+    || give_up "cargo-deny is missing and could not be built"
 }
 
 make_venv() {
