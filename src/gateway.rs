@@ -187,6 +187,15 @@ impl Gateway {
         Ok((caller, route))
     }
 
+    /// This workspace, and those that may be the same one at Flameup: who changes here changes there.
+    fn twins<'a>(
+        &'a self,
+        workspace: &'a Workspace,
+    ) -> impl Iterator<Item = &'a Arc<Workspace>> + 'a {
+        let all = self.workspaces.iter();
+        all.filter(|other| workspace.may_be_same_as(other))
+    }
+
     /// Lets go of what the cache need not keep any longer. Called about once a second.
     pub fn maintain(&self) {
         self.cache.maintain(self.clock.now());

@@ -160,6 +160,17 @@ impl Workspace {
         self.id.get().map(|own| **own == *workspace_id)
     }
 
+    /// Whether this and `other` are one workspace at Flameup, under two keys.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.index == other.index || self.id().is_some() && self.id() == other.id()
+    }
+
+    /// Whether they may be: they are, or nobody knows yet. A workspace knows its id once it stores
+    /// anybody, so of one without there is little to lose.
+    pub fn may_be_same_as(&self, other: &Self) -> bool {
+        self.is_same_as(other) || self.id().is_none() || other.id().is_none()
+    }
+
     /// Whether a body that names `workspace_id` is this workspace's; the first one teaches it.
     pub fn recognises(&self, workspace_id: &str) -> bool {
         **self.id.get_or_init(|| Box::from(workspace_id)) == *workspace_id
@@ -258,6 +269,17 @@ mod tests {
         assert!(!workspace.recognises("ws_2"));
         assert!(matches!(workspace.place(&person), Place::Own(_)));
         assert!(matches!(workspace.place(&other), Place::Foreign(_)));
+    }
+
+    #[test]
+    fn workspaces_may_be_one_until_the_ids_of_both_are_known() {
+        let of = |index| workspace(index, EmailCase::Insensitive);
+        let (one, same, other) = (of(0), of(1), of(2));
+        assert!(one.is_same_as(&one) && !one.is_same_as(&same));
+        assert!(one.recognises("ws_1") && one.may_be_same_as(&same) && same.may_be_same_as(&one));
+        assert!(same.recognises("ws_1") && other.recognises("ws_2"));
+        assert!(one.is_same_as(&same) && one.may_be_same_as(&same));
+        assert!(!one.is_same_as(&other) && !one.may_be_same_as(&other));
     }
 
     proptest! {

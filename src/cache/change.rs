@@ -136,11 +136,16 @@ impl<F: Clone> Cache<F> {
             .count()
     }
 
-    /// Lets go of everything that is known of a person, by all names that the memory knows, and
-    /// stores nothing of them for as long as `bar`.
-    pub fn erase(&self, workspace: &Workspace, name: &Name, bar: Duration, now: Instant) -> Erased {
+    /// Lets go of everything that is known of a person in the workspaces of these numbers, by all
+    /// names that the memory knows, and stores nothing of them for as long as `bar`. What one of
+    /// the workspaces knows the person to be called, they are called in all.
+    pub fn erase(&self, workspaces: &[u32], name: CacheKey, bar: Duration, now: Instant) -> Erased {
         let watches = [self.people.store().watch(), self.absences.watch()];
-        let mut touched: Vec<CacheKey> = vec![workspace.key_of_name(name)];
+        let in_all = |name: CacheKey| {
+            let numbers = workspaces.iter();
+            numbers.map(move |number| name.in_workspace(*number))
+        };
+        let mut touched: Vec<CacheKey> = in_all(name).collect();
         let mut known: HashSet<CacheKey> = touched.iter().cloned().collect();
         let mut removed = Removed::default();
         // Each round finds what the names of the last round lead to, and what was stored before
@@ -158,6 +163,7 @@ impl<F: Clone> Cache<F> {
             touched.extend(
                 names
                     .chain(flights)
+                    .flat_map(in_all)
                     .filter(|name| known.insert(name.clone())),
             );
             let names = self.names_of(&touched, &found);

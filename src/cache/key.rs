@@ -51,6 +51,13 @@ impl CacheKey {
         Self(SmallVec::from_slice(bytes))
     }
 
+    /// The same name in the workspace of another number.
+    pub(super) fn in_workspace(&self, number: u32) -> Self {
+        let mut key = self.clone();
+        key.0[..KIND_AT].copy_from_slice(&number.to_be_bytes());
+        key
+    }
+
     /// The number of its workspace.
     pub(crate) fn workspace(&self) -> u32 {
         workspace_of(&self.0)

@@ -6,6 +6,7 @@
 //! - Every change ends in the cache, however it ended at Flameup: its [`Change`] ends it when dropped.
 //! - It has ended before the client has the last byte of the answer. What the client asks after that
 //!   was asked after the change.
+//! - It begins and ends in every section that may be the same workspace at Flameup.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -188,12 +189,19 @@ impl Change {
             (_, Taken::Refused) => "refused",
             (_, Taken::Unclear) => "unclear",
         });
-        let (cache, now) = (&shared.gateway.cache, shared.gateway.clock.now());
-        cache.end_change(&shared.workspace, touched, written, now);
-        if *touched == Touched::Everyone && Handle::try_current().is_ok() {
-            // Nobody waits for this: nothing of what goes is served any more. A change that is
-            // dropped with the process has nothing to make room for.
-            drop(shared.gateway.sweep(&shared.workspace));
+        let (gateway, now) = (&shared.gateway, shared.gateway.clock.now());
+        let mut written = Some(written);
+        for workspace in gateway.twins(&shared.workspace) {
+            // What another key was answered with is for its own clients alone.
+            let own = workspace.number() == shared.workspace.number();
+            let written = written.take_if(|_| own).unwrap_or_default();
+            let cache = &gateway.cache;
+            cache.end_change(workspace, touched, written, now);
+            if *touched == Touched::Everyone && Handle::try_current().is_ok() {
+                // Nobody waits for this: nothing of what goes is served any more. A change that is
+                // dropped with the process has nothing to make room for.
+                drop(gateway.sweep(workspace));
+            }
         }
     }
 }
@@ -211,7 +219,9 @@ impl Shared {
     fn begin(&self, touched: &Touched) {
         if !touched.is_nobody() {
             let (cache, now) = (&self.gateway.cache, self.gateway.clock.now());
-            cache.begin_change(&self.workspace, touched, now);
+            for workspace in self.gateway.twins(&self.workspace) {
+                cache.begin_change(workspace, touched, now);
+            }
         }
     }
 

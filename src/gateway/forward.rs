@@ -354,7 +354,11 @@ impl Passing {
             let named = self.named.as_deref();
             let seen = self.asked().saw(&body, &self.workspace, named);
             let now = self.gateway.clock.now();
-            self.gateway.cache.harvest(&self.workspace, seen, now);
+            let all = self.gateway.workspaces.iter();
+            for workspace in all.filter(|other| self.workspace.is_same_as(other)) {
+                let seen = seen.clone();
+                self.gateway.cache.harvest(workspace, seen, now);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What an operator can have done: purge, erase, look up.
+//! What an operator can have done: purge, erase, look up. A purge or an erasure is one of every section
+//! that may be the same workspace at Flameup.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -185,12 +186,15 @@ impl Gateway {
         workspace: &Arc<Workspace>,
         touched: &Touched,
     ) -> Result<Removed, Error> {
-        let removed = self.cache.purge(workspace, touched, self.clock.now());
-        if *touched == Touched::Everyone {
-            self.sweep(workspace).await.map_err(|_| Error::Interrupted)
-        } else {
-            Ok(removed)
+        let mut removed = Removed::default();
+        for workspace in self.twins(workspace) {
+            removed += self.cache.purge(workspace, touched, self.clock.now());
+            if *touched == Touched::Everyone {
+                let swept = self.sweep(workspace).await;
+                removed += swept.map_err(|_| Error::Interrupted)?;
+            }
         }
+        Ok(removed)
     }
 
     /// Marks them as stale: everybody one by one, on a thread that nobody's answer waits for.
@@ -201,7 +205,11 @@ impl Gateway {
     ) -> Result<usize, Error> {
         let (gateway, workspace) = (Arc::clone(self), Arc::clone(workspace));
         let now = self.clock.now();
-        let expire = move || gateway.cache.expire(&workspace, &touched, now);
+        let expire = move || {
+            let twins = gateway.twins(&workspace);
+            let expire = |twin: &Arc<Workspace>| gateway.cache.expire(twin, &touched, now);
+            twins.map(expire).sum()
+        };
         let expired = tokio::task::spawn_blocking(expire).await;
         expired.map_err(|_| Error::Interrupted)
     }
@@ -244,7 +252,10 @@ impl Gateway {
         let _turn = self.erasing.lock().await;
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let person = self.person(workspace, name);
-        let erased = self.cache.erase(workspace, name, hold, now);
+        let numbers: Vec<_> = self.twins(workspace).map(|twin| twin.number()).collect();
+        let erased = self
+            .cache
+            .erase(&numbers, workspace.key_of_name(name), hold, now);
         let removed = erased.removed;
         let names = self.cache.names_of_erased(&erased);
         let decisions = self.decisions.forget(&names);

@@ -23,6 +23,7 @@ mod long_form;
 mod lookup;
 mod model;
 mod negative_caching;
+mod one_workspace_twice;
 mod operate;
 mod pass_through;
 mod problems;

@@ -293,7 +293,9 @@ mod erasing {
     }
 
     fn erased(world: &World, name: &Name, at: u64) -> Erased {
-        world.cache.erase(&world.workspace, name, BAR, world.at(at))
+        let name = world.workspace.key_of_name(name);
+        let number = world.workspace.number();
+        world.cache.erase(&[number], name, BAR, world.at(at))
     }
 
     #[test]
@@ -368,6 +370,26 @@ mod erasing {
         assert_eq!(world.count(), (1, 0));
         let over = world.at(3_600_000);
         assert!(world.fetch(&id("u1"), Some(ADA.body()), over));
+    }
+
+    #[test]
+    fn what_one_of_two_workspaces_knows_of_a_person_is_erased_in_both() {
+        let (one, mut world) = (World::new().workspace, known());
+        world.workspace = Arc::new(crate::cache::fixture::workspace(1, EmailCase::Insensitive));
+        let before = Person {
+            external_id: "old",
+            ..ADA
+        };
+        world.fetch(&id("Ada@x.org"), Some(before.body()), world.at(0));
+        // Only the first knows who is called so, and only the second by which other name.
+        let name = one.key_of_name(&id("u1"));
+        let erased = world.cache.erase(&[0, 1], name, BAR, world.at(1));
+        assert_eq!(erased.removed.people, 2);
+        assert!(!world.fetch(&id("old"), None, world.at(2)));
+        world.workspace = one;
+        assert!(!world.fetch(&id("old"), None, world.at(2)));
+        assert_eq!(world.see_all(&BOB, world.at(2)), seen(&BOB));
+        assert!(world.cache.confirm_erased(erased));
     }
 
     #[test]
