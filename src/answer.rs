@@ -290,8 +290,8 @@ pub const UNREAD: CacheStatus = CacheStatus::None { detail: "refused" };
 pub const OF_MANY: CacheStatus = CacheStatus::None { detail: "per-id" };
 
 /// The response to a lookup of many.
-pub fn to_lookup_of_many(body: Vec<u8>, request_id: HeaderValue) -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from(body)));
+pub fn to_lookup_of_many(body: Bytes, request_id: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::piecemeal(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

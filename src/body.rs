@@ -17,9 +17,15 @@ use tokio::sync::mpsc;
 pub enum Body {
     /// Bytes that are there.
     Whole(Full<Bytes>),
+    /// Bytes that are there and go out piece by piece, and leave memory so.
+    Piecemeal(Bytes),
     /// Bytes that are still coming.
     Coming(Coming),
 }
+
+/// Bytes of one piece. A whole body is copied into the connection's buffer at once, and whoever
+/// counts what it takes would count nothing while a slow client has yet to read it.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// A body that another task feeds.
 #[derive(Debug)]
@@ -51,6 +57,11 @@ pub struct Cut;
 pub struct ClientLeft;
 
 impl Body {
+    /// A large body, which goes out piece by piece.
+    pub fn piecemeal(bytes: Bytes) -> Self {
+        Self::Piecemeal(bytes)
+    }
+
     /// A body to feed, of `length` bytes if that is known.
     pub fn coming(length: Option<u64>) -> (Feed, Self) {
         // One piece under way: more would only hide from the sender how fast the client reads.
@@ -96,6 +107,10 @@ impl HttpBody for Body {
                 let frame = ready!(Pin::new(whole).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
             }
+            Self::Piecemeal(rest) => {
+                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+            }
             Self::Coming(coming) => coming.poll_frame(cx),
         }
     }
@@ -103,6 +118,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
+            Self::Piecemeal(rest) => rest.is_empty(),
             Self::Coming(coming) => coming.ended,
         }
     }
@@ -110,6 +126,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
+            Self::Piecemeal(rest) => SizeHint::with_exact(rest.len() as u64),
             Self::Coming(coming) => coming.left.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
@@ -161,6 +178,21 @@ mod tests {
     use http_body_util::{BodyExt, Collected};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_large_body_goes_out_piece_by_piece() {
+        let bytes = Bytes::from(vec![7; PIECE_BYTES + 1]);
+        let mut body = Body::piecemeal(bytes);
+        let mut lengths = Vec::new();
+        while !body.is_end_stream() {
+            let left = body.size_hint().exact().expect("an exact length");
+            let frame = body.frame().await.expect("a piece").expect("it is there");
+            lengths.push((left, frame.data_ref().map_or(0, Bytes::len)));
+        }
+        let all = PIECE_BYTES as u64 + 1;
+        assert_eq!(lengths, [(all, PIECE_BYTES), (1, 1)]);
+        assert!(body.frame().await.is_none());
+    }
 
     #[tokio::test]
     async fn a_fed_body_is_whole_once_it_is_ended() {

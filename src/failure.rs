@@ -31,6 +31,9 @@ pub enum Failure {
     /// The fetch that this request waited for did not land in time, or at all.
     #[error(transparent)]
     Wait(#[from] collapse::Error),
+    /// Too many bytes of answers to lookups of many wait for their clients.
+    #[error("there is no room for the answer")]
+    NoRoom,
     /// The forward was not admitted.
     #[error(transparent)]
     Shield(#[from] shield::Error),
@@ -109,6 +112,7 @@ impl Failure {
             | Self::Auth(_)
             | Self::Route(_)
             | Self::OnlyIfCached
+            | Self::NoRoom
             | Self::KeyRefused => false,
         }
     }
@@ -140,7 +144,7 @@ impl Failure {
                 shield::Error::TooManyRetries | shield::Error::NotNow => Unsent::Overload,
                 shield::Error::KeyRefused { .. } => Unsent::Refused,
             }),
-            Self::Waiters(_) => Some(Unsent::Overload),
+            Self::Waiters(_) | Self::NoRoom => Some(Unsent::Overload),
             Self::Request(_)
             | Self::Body(_)
             | Self::Auth(_)
@@ -161,6 +165,7 @@ impl Failure {
             | Self::Auth(_)
             | Self::Route(_)
             | Self::OnlyIfCached
+            | Self::NoRoom
             | Self::Waiters(_)
             | Self::Wait(_)
             | Self::LongWait

@@ -41,6 +41,7 @@ use crate::workspace::Workspace;
 use decisions::Decisions;
 use exchange::Exchange;
 use forward::Passage;
+use lookup::room::Room;
 use read::Lookup;
 
 /// How long a body without announced length may take to turn out to be none.
@@ -76,6 +77,8 @@ pub struct Gateway {
     telemetry: Arc<Telemetry>,
     /// For operators; plain hits leave it alone.
     decisions: Decisions,
+    /// Room for the answers to lookups of many.
+    room: Room,
     /// The turn to erase; held for as long as one takes.
     erasing: tokio::sync::Mutex<()>,
     started_at: Instant,
@@ -102,6 +105,7 @@ impl Gateway {
             telemetry,
             workspaces,
             decisions: Decisions::default(),
+            room: Room::new(lookup::ROOM_BYTES),
             erasing: tokio::sync::Mutex::default(),
         })
     }

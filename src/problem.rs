@@ -140,6 +140,12 @@ impl From<&Failure> for Problem {
                 "Nothing stored satisfies only-if-cached; repeat the request without it",
             ),
             Failure::Waiters(collapse::TooManyWaiters) => overloaded(),
+            Failure::NoRoom => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "connection_limit_reached",
+                "Too many large answers wait for their clients; repeat after Retry-After, or with fewer ids",
+            )
+            .after(OVERLOAD_PAUSE),
             Failure::Shield(error) => of_shield(error),
             Failure::LongWait => budget_spent(OVERLOAD_PAUSE),
             Failure::Wait(collapse::Error::Deadline) => too_slow(),

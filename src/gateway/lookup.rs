@@ -17,7 +17,7 @@
 //! - `retry_after` in seconds, where it is known.
 //!
 //! What is not there by the deadline is answered 504. The call itself fails only if nothing can be
-//! made of it.
+//! made of it, or if the answers that other clients have yet to read leave no room for its own.
 //!
 //! # Invariants
 //! - Every lookup is the read of one person, charged to the caller like any other.
@@ -25,6 +25,7 @@
 //!   by the same spelling, as everywhere.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+
+pub(super) mod room;
 
 use super::exchange::Exchange;
 use super::exchange::id::RequestId;
@@ -78,6 +81,10 @@ const AT_ONCE: usize = 16;
 /// Largest answer. People take half a kilobyte; a hundred of the largest that are taken in would
 /// be 100 MiB.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most bytes of answers that wait for their clients, all calls together: of a hundred ordinary people
+/// each, eight hundred answers; a few of the largest.
+pub(super) const ROOM_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the call allows beyond the deadlines of its lookups, so that they end by themselves.
 const GRACE: Duration = Duration::from_millis(500);
@@ -177,7 +184,7 @@ impl Gateway {
         request: &request::Parts,
         body: B,
         exchange: &mut Exchange<'g>,
-    ) -> Result<Vec<u8>, Failure>
+    ) -> Result<Bytes, Failure>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
@@ -202,7 +209,23 @@ impl Gateway {
             let metrics = self.telemetry.metrics();
             metrics.looked_up(workspace, client, outcome);
         }
-        Ok(written(&lookups))
+        self.written(&lookups)
+    }
+
+    /// The body of the answer. It is measured first, so that none is written that there is no room
+    /// for.
+    fn written(&self, lookups: &[Lookup<'_>]) -> Result<Bytes, Failure> {
+        let people = People::of(lookups);
+        let mut measured = Measured(0);
+        // Nothing in it can fail to be written, here and below.
+        let _ = serde_json::to_writer(&mut measured, &people);
+        let Some(taken) = self.room.take(measured.0) else {
+            self.telemetry.metrics().no_room();
+            return Err(Failure::NoRoom);
+        };
+        let mut body = Vec::with_capacity(measured.0);
+        let _ = serde_json::to_writer(&mut body, &people);
+        Ok(taken.fill(body))
     }
 
     /// Reads one person for whoever asks.
@@ -390,22 +413,35 @@ fn settle(
     left
 }
 
-/// The body of the answer.
-fn written(lookups: &[Lookup<'_>]) -> Vec<u8> {
-    let mut room = MAX_ANSWER_BYTES;
-    let people = lookups.iter().map(|lookup| {
-        let answer = lookup.answer.as_ref();
-        let size = answer.map_or(0, |entry| entry.body().len());
-        let fits = size <= room;
-        room = room.saturating_sub(size);
-        let answer = if fits { answer } else { Err(&*TOO_MUCH) };
-        Item::new(lookup.id, answer, lookup.cache, lookup.age)
-    });
-    let people = People {
-        people: people.collect(),
-    };
-    // Nothing in it can fail to be written.
-    serde_json::to_vec(&people).unwrap_or_default()
+impl<'a> People<'a> {
+    fn of(lookups: &'a [Lookup<'_>]) -> Self {
+        let mut room = MAX_ANSWER_BYTES;
+        let people = lookups.iter().map(|lookup| {
+            let answer = lookup.answer.as_ref();
+            let size = answer.map_or(0, |entry| entry.body().len());
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            let answer = if fits { answer } else { Err(&*TOO_MUCH) };
+            Item::new(lookup.id, answer, lookup.cache, lookup.age)
+        });
+        Self {
+            people: people.collect(),
+        }
+    }
+}
+
+/// Counts what is written.
+struct Measured(usize);
+
+impl io::Write for Measured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What is told of a person for whom there is no room in the answer.

@@ -51,6 +51,7 @@ pub struct Metrics {
     evictions: Family<EvictionLabels, Counter>,
     invalidations: Family<CauseLabels, Counter>,
     looked_up: Family<BatchLabels, Counter>,
+    no_room: Counter,
 }
 
 /// By caller, one counter for each route that memory may answer.
@@ -142,6 +143,7 @@ impl Metrics {
             evictions: Family::default(),
             invalidations: Family::default(),
             looked_up: Family::default(),
+            no_room: Counter::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -227,6 +229,11 @@ impl Metrics {
             cache: outcome.word(),
         };
         self.looked_up.get_or_create(&labels).inc();
+    }
+
+    /// Counts a lookup of many whose answer there was no room for.
+    pub fn no_room(&self) {
+        self.no_room.inc();
     }
 
     /// Counts an alarm about a key.
@@ -381,6 +388,11 @@ impl Metrics {
             "looked_up",
             "Ids of lookups of many, each counted by itself",
             self.looked_up.clone(),
+        );
+        registry.register(
+            "lookups_without_room",
+            "Lookups of many that were refused because other answers wait for their clients",
+            self.no_room.clone(),
         );
     }
 }

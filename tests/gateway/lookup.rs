@@ -1,7 +1,10 @@
 //! Many lookups in one call.
 
 use flameup_gateway::sandbox::FaultKind;
-use serde_json::{Value, json};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value, json};
 
 use crate::support::budgets::{AT_ONCE, authorization, caller, limited};
 use crate::support::metrics::metrics;
@@ -166,6 +169,51 @@ async fn flameups_own_errors_come_as_they_are() {
     let people = look_up(&harness, &["user_2"]).await;
     assert_eq!(people[0]["status"], 502);
     assert_eq!(people[0]["error"], "Bad Gateway");
+}
+
+/// An answer whose head has come, and whose body nobody reads yet.
+async fn unread(harness: &Harness, ids: &[&str]) -> http::Response<hyper::body::Incoming> {
+    let stream = tokio::net::TcpStream::connect(harness.address()).await;
+    let stream = TokioIo::new(stream.expect("the gateway accepts"));
+    let (mut sender, connection) = handshake(stream).await.expect("a handshake");
+    tokio::spawn(connection);
+    let request = http::Request::post(PATH)
+        .header("host", "gateway")
+        .header("content-type", "application/json")
+        .body(json!({ "ids": ids }).to_string());
+    let request = request.expect("a request that http can build");
+    sender.send_request(request).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_leave_no_room_for_further_large_ones() {
+    let harness = exact().await;
+    let large = Value::from("x".repeat(160_000));
+    let fields = Map::from_iter([("attributes".to_owned(), json!({ "note": large }))]);
+    harness.flameup.people().upsert("large", &fields);
+    assert!(harness.body("large").len() > 160_000);
+    let ids = vec!["large"; 100];
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let answer = unread(&harness, &ids).await;
+        assert_eq!(answer.status(), 200);
+        waiting.push(answer);
+    }
+    let body = json!({ "ids": ids });
+    let refused = harness.client().await.post(PATH, &body).await;
+    refused.assert_own(503, "connection_limit_reached");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(look_up(&harness, &["large"]).await[0]["status"], 200);
+    let counted = metrics(&harness)
+        .await
+        .sum("lookups_without_room_total", &[]);
+    assert!((counted - 1.0).abs() < f64::EPSILON);
+
+    for answer in waiting {
+        let whole = answer.into_body().collect().await.expect("a whole body");
+        assert!(whole.to_bytes().len() > 16_000_000);
+    }
+    assert_eq!(look_up(&harness, &ids).await.len(), 100);
 }
 
 #[tokio::test]
