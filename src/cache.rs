@@ -554,6 +554,9 @@ impl<F: Clone> Cache<F> {
         if is_found_since || self.is_absent_since(spelled, entry) {
             return false;
         }
+        // A change must find all spellings of a name, so there are never more than it can.
+        let aliases = self.absences.aliases();
+        let kept = kept && !aliases.is_full(aliases.name(spelled));
         if kept {
             self.absences.insert(spelled, Arc::clone(entry));
         }

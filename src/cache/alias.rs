@@ -10,7 +10,8 @@
 //! Whether a lookup may use what it finds is decided by the claim itself.
 //!
 //! # Invariants
-//! - Whatever is stored has a pointer from each of its names but the one it is stored under.
+//! - Whatever is stored has a pointer from each of its names but the one it is stored under, or is
+//!   one of those that a crowded name only counts.
 //!   Pointers are made before the entry is stored, so that removal always comes later.
 //! - Reading takes no lock.
 
@@ -23,9 +24,13 @@ use smallvec::SmallVec;
 use super::entry::Entry;
 use super::key::folded;
 
-/// Pointers of one name; one is the rule. A name that many people share has as many, and each of
-/// their changes costs as much time.
+/// Pointers of one name; one is the rule. Of a name that more than [`MOST_KEPT`] share, the last
+/// leads nowhere and says how many more there are.
 type Pointers = SmallVec<[Pointer; 1]>;
+
+/// Most pointers of one name. Each change of one costs as much time as there are, and what so many
+/// people are called finds none of them.
+const MOST_KEPT: usize = 32;
 
 /// Where an entry is stored that claims a name.
 #[derive(Clone, Debug)]
@@ -71,7 +76,7 @@ impl Aliases {
                 name,
                 |others| {
                     let mut all = others.clone();
-                    all.push(pointer.clone());
+                    take_in(&mut all, &pointer);
                     all
                 },
                 || SmallVec::from_iter([pointer.clone()]),
@@ -89,13 +94,8 @@ impl Aliases {
                 let Some((_, all)) = found else {
                     return Operation::Abort(());
                 };
-                // One of them: who stores an entry where it is stored already has added a second.
-                let at = all.iter().position(|one| one.is(&gone));
-                let others = all
-                    .iter()
-                    .enumerate()
-                    .filter(|(index, _)| Some(*index) != at);
-                let left: Pointers = others.map(|(_, one)| one.clone()).collect();
+                let mut left = all.clone();
+                let_go(&mut left, &gone);
                 if left.is_empty() {
                     Operation::Remove
                 } else {
@@ -105,10 +105,26 @@ impl Aliases {
         }
     }
 
-    /// Where whatever claims this name is stored.
+    /// Where whatever claims this name is stored: where it is crowded, some of it.
     pub fn claimants(&self, name: u64) -> Pointers {
         let pointers = self.pointers.pin();
         pointers.get(&name).cloned().unwrap_or_default()
+    }
+
+    /// Entries that claim this name and that no pointer leads to. The name is crowded if there are
+    /// any, and stays so until they have gone.
+    pub fn uncounted(&self, name: u64) -> usize {
+        let pointers = self.pointers.pin();
+        let last = pointers.get(&name).and_then(|all| all.last());
+        last.map_or(0, Pointer::stands_for)
+    }
+
+    /// Whether one more entry of this name would make it crowded.
+    pub fn is_full(&self, name: u64) -> bool {
+        let pointers = self.pointers.pin();
+        pointers
+            .get(&name)
+            .is_some_and(|all| all.len() >= MOST_KEPT)
     }
 
     /// The names that `entry` claims, but for the one that `key` already is.
@@ -165,6 +181,19 @@ impl Pointer {
         }
     }
 
+    /// Stands for so many that are not kept.
+    fn of_others(count: usize) -> Self {
+        Self {
+            key: Arc::default(),
+            entry: count,
+        }
+    }
+
+    /// For how many others it stands; none if it leads to an entry. No key is empty.
+    pub fn stands_for(&self) -> usize {
+        if self.key.is_empty() { self.entry } else { 0 }
+    }
+
     /// Under which key.
     pub fn key(&self) -> &Arc<[u8]> {
         &self.key
@@ -172,6 +201,29 @@ impl Pointer {
 
     fn is(&self, other: &Self) -> bool {
         self.entry == other.entry && self.key == other.key
+    }
+}
+
+/// Adds a pointer, or counts it.
+fn take_in(all: &mut Pointers, pointer: &Pointer) {
+    let is_full = all.len() >= MOST_KEPT;
+    match all.last_mut().filter(|last| last.stands_for() > 0) {
+        Some(others) => others.entry += 1,
+        None if is_full => all.push(Pointer::of_others(1)),
+        None => all.push(pointer.clone()),
+    }
+}
+
+/// Removes a pointer like this: one of them, for who stores an entry where it is stored already has
+/// added a second. One that is not there is among those that are only counted.
+fn let_go(all: &mut Pointers, gone: &Pointer) {
+    if let Some(at) = all.iter().position(|one| one.is(gone)) {
+        all.remove(at);
+    } else if let Some(others) = all.last_mut().filter(|last| last.stands_for() > 0) {
+        others.entry -= 1;
+        if others.entry == 0 {
+            all.pop();
+        }
     }
 }
 
@@ -266,6 +318,35 @@ mod tests {
             claimants(&aliases, &workspace, &id("lovelace@x.org")).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_name_of_thousands_costs_each_of_them_the_same_and_is_empty_when_all_have_gone() {
+        const PEOPLE: u128 = 5_000;
+        let (aliases, workspace) = index();
+        let of = |number| {
+            let person = Person {
+                uuid: number,
+                ..ADA
+            };
+            stored(&workspace, &uuid(number), &person)
+        };
+        let all: Vec<_> = (0..PEOPLE).map(of).collect();
+        let name = aliases.name(keys(&workspace, &id(ADA.email)).spelled().as_bytes());
+        let mut steps = 0;
+        for (at, (key, entry)) in all.iter().enumerate() {
+            assert_eq!(aliases.uncounted(name), at.saturating_sub(MOST_KEPT));
+            steps += aliases.claimants(name).len();
+            aliases.add(key, entry);
+        }
+        // Oldest first, and those that are only counted first.
+        let (kept, counted) = all.split_at(MOST_KEPT);
+        for (key, entry) in kept[..10].iter().chain(counted).chain(&kept[10..]) {
+            steps += aliases.claimants(name).len();
+            aliases.remove(key, entry);
+        }
+        assert!(steps <= 2 * all.len() * (MOST_KEPT + 1), "{steps}");
+        assert!(aliases.all().is_empty());
     }
 
     #[test]

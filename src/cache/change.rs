@@ -50,6 +50,9 @@ pub struct Removed {
     pub fetches: usize,
     /// Fetches that waited for their turn.
     pub places: usize,
+    /// Nobody in the workspace is served any more who was stored before, and a
+    /// [`sweep`](Cache::sweep) is due.
+    pub everybody: bool,
 }
 
 /// What an erasure has let go of, and what is to be looked for afterwards.
@@ -59,6 +62,8 @@ pub struct Erased {
     pub removed: Removed,
     /// All names of the person.
     names: Vec<CacheKey>,
+    /// The workspaces where one of the names is crowded, and everybody is to go.
+    crowded: Vec<u32>,
     watches: [Watch; 2],
 }
 
@@ -70,12 +75,13 @@ impl<F: Clone> Cache<F> {
     /// Flameup refuses it, and then nobody's memory is lost to a body that cannot be read.
     pub fn begin_change(&self, workspace: &Workspace, touched: &Touched, now: Instant) {
         if *touched != Touched::Everyone {
-            self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+            let hold = Hold::Reads(now + HOLD_DOWN);
+            self.change_in_steps(workspace, touched, hold, now, || {});
         }
     }
 
-    /// Ends a change, however it ended. After one of everybody a [`sweep`](Self::sweep) is due.
-    /// `written` are the whole people that Flameup answered with;
+    /// Ends a change, however it ended. Says whether it was one of everybody, so that a
+    /// [`sweep`](Self::sweep) is due: also where a name is that of too many to be found. `written` are the whole people that Flameup answered with;
     /// they are stored once reads are held off no longer.
     ///
     /// Flameup promises no read after write. What is read within [`HOLD_DOWN`] goes to whoever
@@ -86,17 +92,17 @@ impl<F: Clone> Cache<F> {
         touched: &Touched,
         written: Vec<Passing>,
         now: Instant,
-    ) {
-        self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+    ) -> bool {
+        let removed = self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
         // Who changes one person is about to look at them. Of many, only those are kept that
         // somebody has asked for.
         let one = written.len() == 1;
-        if !one && !self.settings.harvest {
-            return;
+        if one || self.settings.harvest {
+            for person in written {
+                self.keep_written(workspace, &person, one, now);
+            }
         }
-        for person in written {
-            self.keep_written(workspace, &person, one, now);
-        }
+        removed.everybody
     }
 
     /// Lets go of whoever is `touched`, stored or absent. Reads of them are not held off.
@@ -110,12 +116,16 @@ impl<F: Clone> Cache<F> {
     /// Removes what changes of everybody have outdated. None of it is served any more, so this is
     /// for room alone, and takes as long as the store is large: not on a thread that answers.
     pub fn sweep(&self, workspace: &Workspace) -> Removed {
+        self.sweep_number(workspace.number())
+    }
+
+    fn sweep_number(&self, workspace: u32) -> Removed {
         let mut removed = Removed::default();
         for (store, count) in [
             (self.people.store(), &mut removed.people),
             (&self.absences, &mut removed.absences),
         ] {
-            for key in store.keys_of(workspace.number()) {
+            for key in store.keys_of(workspace) {
                 *count += usize::from(self.remove_outdated(store, &key));
             }
         }
@@ -127,8 +137,10 @@ impl<F: Clone> Cache<F> {
     pub fn expire(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> usize {
         self.remove_absences_of(workspace, touched);
         let found = match touched {
-            Touched::People(names) => self.called(workspace, names),
-            Touched::Everyone => self.everybody(workspace),
+            Touched::People(names) if !self.is_crowded(workspace, touched) => {
+                self.called(workspace, names)
+            }
+            Touched::People(_) | Touched::Everyone => self.everybody(workspace),
         };
         found
             .iter()
@@ -174,11 +186,27 @@ impl<F: Clone> Cache<F> {
             }
         }
         (removed.fetches, removed.places) = self.cancel(&touched);
+        let crowded = touched.iter().filter(|name| self.uncounted(name) > 0);
+        let mut crowded: Vec<u32> = crowded.map(CacheKey::workspace).collect();
+        crowded.sort_unstable();
+        crowded.dedup();
+        for number in &crowded {
+            self.changes.note_everybody(*number, Hold::None);
+        }
         Erased {
             removed,
+            crowded,
             names: touched,
             watches,
         }
+    }
+
+    /// Removes those whom an erasure could not find one by one. Takes as long as the store is large.
+    pub fn sweep_erased(&self, erased: &mut Erased) {
+        for number in std::mem::take(&mut erased.crowded) {
+            erased.removed += self.sweep_number(number);
+        }
+        self.people.store().maintain();
     }
 
     /// Sees that not even the names of an erased person are left in the stores, and looks for
@@ -204,6 +232,7 @@ impl<F: Clone> Cache<F> {
         let key = name.as_bytes();
         let aliases = self.absences.aliases();
         self.people.all_called(key).is_empty()
+            && self.uncounted(name) == 0
             && aliases.claimants(aliases.name(key)).is_empty()
             && self.absences.get(key).is_none()
             && self.absences.get(&super::key::folded(key)).is_none()
@@ -233,7 +262,27 @@ impl<F: Clone> Cache<F> {
         hold: Hold,
         now: Instant,
     ) -> Removed {
-        self.change_in_steps(workspace, touched, hold, now, || {})
+        let mut removed = self.change_in_steps(workspace, touched, hold, now, || {});
+        removed.everybody = *touched == Touched::Everyone;
+        if self.is_crowded(workspace, touched) {
+            // Of those who are called so, some were not found.
+            self.changes.note_everybody(workspace.number(), hold);
+            removed.everybody = true;
+        }
+        removed
+    }
+
+    /// Whether one of the names is that of more people than can be found by it.
+    fn is_crowded(&self, workspace: &Workspace, touched: &Touched) -> bool {
+        let Touched::People(names) = touched else {
+            return false;
+        };
+        let mut keys = names.iter().map(|name| workspace.key_of_name(name));
+        keys.any(|key| self.uncounted(&key) > 0)
+    }
+
+    fn uncounted(&self, name: &CacheKey) -> usize {
+        self.people.uncounted(name.as_bytes())
     }
 
     /// Does what a change does; `between` any two of its critical sections others may do theirs.
@@ -609,6 +658,7 @@ impl std::ops::Add for Removed {
             absences: self.absences + other.absences,
             fetches: self.fetches + other.fetches,
             places: self.places + other.places,
+            everybody: self.everybody || other.everybody,
         }
     }
 }

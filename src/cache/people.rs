@@ -2,7 +2,8 @@
 //!
 //! An entry is stored under the name that it was first asked by, and found under the others
 //! through the index of names. Where two people claim one name, only what Flameup answered to that
-//! very name is served, and it is stored under it.
+//! very name is served, and it is stored under it. A name that dozens claim is crowded: not all of
+//! them are found by it, so a change of whoever is called so is one of everybody.
 //!
 //! # Invariants
 //! - What is found under a name was Flameup's answer to it, or claims it in its body while nobody
@@ -80,7 +81,10 @@ impl People {
         if !self.aliases {
             return None;
         }
-        let mut claimants = self.claimants(keys.person().as_bytes());
+        let (mut claimants, crowded) = self.claimants(keys.person().as_bytes());
+        if crowded {
+            return None;
+        }
         claimants.extend(directly.map(|entry| Found {
             key: Arc::from(keys.person().as_bytes()),
             entry,
@@ -91,8 +95,8 @@ impl People {
         claimants.iter().all(same).then_some(one)
     }
 
-    /// Everything that claims a name, given as a key's bytes, in whatever spelling.
-    fn claimants(&self, name: &[u8]) -> SmallVec<[Found; 2]> {
+    /// What claims a name, given as a key's bytes, in whatever spelling; and whether there is more.
+    fn claimants(&self, name: &[u8]) -> (SmallVec<[Found; 2]>, bool) {
         let aliases = self.store.aliases();
         let pointers = aliases.claimants(aliases.name(name));
         let follow = |key: &Arc<[u8]>| {
@@ -100,15 +104,24 @@ impl People {
             let key = Arc::clone(key);
             Some(Found { key, entry })
         };
-        pointers
+        let crowded = pointers.last().is_some_and(|last| last.stands_for() > 0);
+        let found = pointers
             .iter()
             .filter_map(|pointer| follow(pointer.key()))
-            .collect()
+            .collect();
+        (found, crowded)
     }
 
-    /// What is stored under a name, and whatever else claims it.
+    /// How many more claim a name, given as a key's bytes, than [`all_called`](Self::all_called)
+    /// finds; the name is crowded if any do.
+    pub fn uncounted(&self, name: &[u8]) -> usize {
+        let aliases = self.store.aliases();
+        aliases.uncounted(aliases.name(name))
+    }
+
+    /// What is stored under a name, and whatever else claims it; of a crowd, some.
     pub fn all_called(&self, name: &[u8]) -> SmallVec<[Found; 2]> {
-        let mut all = self.claimants(name);
+        let (mut all, _) = self.claimants(name);
         let folded = folded(name);
         for key in [name, &folded] {
             let new = all.iter().all(|found| *found.key != *key);
@@ -122,6 +135,9 @@ impl People {
 
     /// Whether somebody else than the person of `entry` is stored who claims to be called so too.
     pub fn is_claimed_by_others(&self, keys: &Keys, entry: &Entry) -> bool {
+        if self.uncounted(keys.person().as_bytes()) > 0 {
+            return true;
+        }
         let all = self.all_called(keys.person().as_bytes());
         let claims = all.iter().map(|found| found.entry.claims());
         claims

@@ -216,6 +216,17 @@ impl Store {
             .flat_map(|(key, entry)| self.aliases.expected(key, entry))
             .collect();
         let mut all = self.aliases.all();
+        let others = |(name, key, count): &(u64, Arc<[u8]>, usize)| {
+            key.is_empty().then_some((*name, *count))
+        };
+        for (name, more) in all.iter().filter_map(others).collect::<Vec<_>>() {
+            let kept = all.extract_if(.., |one| one.0 == name && !one.1.is_empty());
+            let kept: Vec<_> = kept.collect();
+            let all_of_name: Vec<_> = expected.extract_if(.., |one| one.0 == name).collect();
+            assert_eq!(kept.len() + more, all_of_name.len());
+            assert!(kept.iter().all(|one| all_of_name.contains(one)));
+        }
+        all.retain(|one| !one.1.is_empty());
         expected.sort_unstable();
         all.sort_unstable();
         assert!(

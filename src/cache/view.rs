@@ -67,9 +67,10 @@ impl<F: Clone> Cache<F> {
         }
         let all_called = self.people.all_called(keys.person().as_bytes());
         let all_called = all_called.iter();
+        let uncounted = self.people.uncounted(keys.person().as_bytes());
         View {
             stored_under: self.stored_under(keys),
-            claimants: all_called.filter(|found| stays(&found.entry)).count(),
+            claimants: all_called.filter(|found| stays(&found.entry)).count() + uncounted,
             absence: self.absences.get(keys.spelled().as_bytes()).filter(stays),
             is_barred: hashes.iter().any(|name| self.changes.is_barred(*name, now)),
             last_change: self.last_change(),

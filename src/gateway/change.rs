@@ -182,27 +182,29 @@ impl Change {
         self.ended = true;
         let shared = &self.shared;
         shared.known.lock().ended = true;
-        let metrics = shared.gateway.telemetry.metrics();
-        metrics.invalidated(match (touched, taken) {
-            (Touched::Everyone, _) => "everyone",
-            (_, Taken::Done) => "write",
-            (_, Taken::Refused) => "refused",
-            (_, Taken::Unclear) => "unclear",
-        });
         let (gateway, now) = (&shared.gateway, shared.gateway.clock.now());
-        let mut written = Some(written);
+        let (mut written, mut crowded) = (Some(written), false);
         for workspace in gateway.twins(&shared.workspace) {
             // What another key was answered with is for its own clients alone.
             let own = workspace.number() == shared.workspace.number();
             let written = written.take_if(|_| own).unwrap_or_default();
             let cache = &gateway.cache;
-            cache.end_change(workspace, touched, written, now);
-            if *touched == Touched::Everyone && Handle::try_current().is_ok() {
+            let everybody = cache.end_change(workspace, touched, written, now);
+            crowded |= everybody;
+            if everybody && Handle::try_current().is_ok() {
                 // Nobody waits for this: nothing of what goes is served any more. A change that is
                 // dropped with the process has nothing to make room for.
                 drop(gateway.sweep(workspace));
             }
         }
+        let metrics = gateway.telemetry.metrics();
+        metrics.invalidated(match (touched, taken) {
+            (Touched::Everyone, _) => "everyone",
+            (_, _) if crowded => "crowded",
+            (_, Taken::Done) => "write",
+            (_, Taken::Refused) => "refused",
+            (_, Taken::Unclear) => "unclear",
+        });
     }
 }
 

@@ -188,8 +188,9 @@ impl Gateway {
     ) -> Result<Removed, Error> {
         let mut removed = Removed::default();
         for workspace in self.twins(workspace) {
-            removed += self.cache.purge(workspace, touched, self.clock.now());
-            if *touched == Touched::Everyone {
+            let purged = self.cache.purge(workspace, touched, self.clock.now());
+            removed += purged;
+            if purged.everybody {
                 let swept = self.sweep(workspace).await;
                 removed += swept.map_err(|_| Error::Interrupted)?;
             }
@@ -253,10 +254,8 @@ impl Gateway {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let person = self.person(workspace, name);
         let numbers: Vec<_> = self.twins(workspace).map(|twin| twin.number()).collect();
-        let erased = self
-            .cache
-            .erase(&numbers, workspace.key_of_name(name), hold, now);
-        let removed = erased.removed;
+        let name = workspace.key_of_name(name);
+        let mut erased = self.cache.erase(&numbers, name, hold, now);
         let names = self.cache.names_of_erased(&erased);
         let decisions = self.decisions.forget(&names);
         // What connections to Flameup have read may still lie in their buffers.
@@ -265,12 +264,14 @@ impl Gateway {
         // and names nobody: what a thread that answers nobody has on its stack stays there.
         let gateway = Arc::clone(self);
         let confirm = move || {
+            gateway.cache.sweep_erased(&mut erased);
+            let removed = erased.removed;
             let confirmed = gateway.cache.confirm_erased(erased);
             gateway.cache.maintain(now);
-            confirmed
+            (removed, confirmed)
         };
         let confirmed = tokio::task::spawn_blocking(confirm).await;
-        let confirmed = confirmed.map_err(|_| Error::Interrupted)?;
+        let (removed, confirmed) = confirmed.map_err(|_| Error::Interrupted)?;
         self.telemetry.metrics().invalidated("erase");
         let receipt = Uuid::now_v7();
         info!(
