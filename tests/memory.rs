@@ -82,6 +82,8 @@ async fn an_erased_person_is_gone_from_logs_and_from_the_memory_of_the_process()
         ("FLAMEUP_GATEWAY__ADMIN__LISTEN", "127.0.0.1:0"),
         ("FLAMEUP_GATEWAY__UPSTREAM__BASE_URL", &*flameup.base_url()),
         ("FLAMEUP_GATEWAY__TELEMETRY__ACCESS_LOG", "all"),
+        ("FLAMEUP_GATEWAY__ANONYMOUS__WORKSPACE", "default"),
+        ("FLAMEUP_GATEWAY__ANONYMOUS__SCOPES", "*"),
     ];
     let mut program = Process::start(&["serve"], &environment);
     let clients = address(&mut program, "server.address");
@@ -98,6 +100,10 @@ async fn an_erased_person_is_gone_from_logs_and_from_the_memory_of_the_process()
     let before = found(program.id(), &names);
     assert!(before.iter().all(|count| *count > 0), "{before:?}");
 
+    // What a write removes has gone before the erasure looks for it.
+    let change = json!({"traits": {"first_name": "Ada"}}).to_string();
+    let written = ask(clients, &format!("PUT /api/v1/people/{email}"), &change);
+    assert!(written.contains(&uuid), "{written}");
     let receipt = ask(operators, "POST /v1/erase", &json!({"id": id}).to_string());
     assert!(receipt.contains("\"confirmed\":true"), "{receipt}");
     let mut left = Vec::new();

@@ -221,6 +221,15 @@ impl<F: Clone> Cache<F> {
             requested_at: Instant::now(),
         };
         let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
+        // Names that were removed before the erasure began.
+        for name in &names {
+            for key in [name.as_bytes(), &super::key::folded(name.as_bytes())] {
+                self.changes.alone(|| {
+                    self.people.store().remove_again(key, &nobody);
+                    self.absences.remove_again(key, &nobody);
+                });
+            }
+        }
         let [people, absences] = watches;
         let of_people = self.people.store().see_gone(people, &nobody);
         let of_absences = self.absences.see_gone(absences, &nobody);

@@ -117,6 +117,15 @@ impl Store {
         are_gone
     }
 
+    /// Has a key be removed while somebody watches that may have been removed before, by a write or
+    /// for its age, and may stand in its place in the table yet.
+    pub fn remove_again(&self, key: &[u8], placeholder: &Arc<Entry>) {
+        if self.get(key).is_none() {
+            self.insert(key, Arc::clone(placeholder));
+            self.remove(key);
+        }
+    }
+
     fn come_and_go(&self, round: u32, placeholder: &Arc<Entry>) {
         let first = round * COMING_AND_GOING;
         let keys = (first..first + COMING_AND_GOING)
@@ -266,10 +275,38 @@ mod tests {
         store.insert(key.as_bytes(), entry);
     }
 
+    /// An entry that claims no name.
+    fn nobody() -> Arc<Entry> {
+        let response = Response {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            requested_at: Instant::now(),
+        };
+        Arc::new(Entry::new(&response, Lifetime::NONE))
+    }
+
     fn claimants(store: &Store, workspace: &Workspace, name: &Name) -> usize {
         let aliases = store.aliases();
         let name = aliases.name(keys(workspace, name).spelled().as_bytes());
         aliases.claimants(name).len()
+    }
+
+    #[test]
+    fn a_key_that_was_removed_before_anybody_watched_is_seen_gone_too() {
+        let (store, workspace) = store(ROOM, Duration::from_mins(1));
+        put(&store, &workspace, &id("u1"), &ADA);
+        let key = store.keys_of(0).next().expect("it is stored");
+        let (bytes, lingering) = (key.to_vec(), Arc::downgrade(&key));
+        drop(key);
+        store.remove(&bytes);
+        store.maintain();
+        assert_eq!(lingering.strong_count(), 1, "moka keeps it in its place");
+        let watch = store.watch();
+        let nobody = nobody();
+        store.remove_again(&bytes, &nobody);
+        assert!(store.see_gone(watch, &nobody));
+        assert_eq!(lingering.strong_count(), 0);
     }
 
     #[test]
@@ -390,13 +427,7 @@ mod tests {
     #[test]
     fn a_key_that_is_removed_for_good_is_in_memory_no_longer() {
         let store = Store::new(1 << 28, Duration::from_mins(10));
-        let response = Response {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            requested_at: Instant::now(),
-        };
-        let entry = Arc::new(Entry::new(&response, Lifetime::NONE));
+        let entry = nobody();
         for others in 0u32..20_000 {
             let key = [b"0000i", &others.to_be_bytes()[..]].concat();
             store.insert(&key, Arc::clone(&entry));
