@@ -208,6 +208,8 @@ impl<F: Clone> Cache<F> {
     ///
     /// A fresh person is served before anything else. Next comes an absence of exactly this
     /// spelling, if Flameup was asked later than for the person that is stored.
+    ///
+    /// Where nobody is found, what a write was answered with is stored first, if it is due.
     pub fn lookup(&self, keys: &Keys, directives: &RequestDirectives, now: Instant) -> Lookup {
         let windows = &self.settings.windows;
         let person = self.person(keys, now);

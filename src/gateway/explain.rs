@@ -110,7 +110,8 @@ pub struct Decided {
 }
 
 impl Gateway {
-    /// Says why a lookup of whoever is called so would hit or miss now.
+    /// Says why a lookup of whoever is called so would hit or miss now. It looks as a lookup does: a
+    /// person that a write was answered with, and that is due to be stored, is stored by it.
     pub fn explain(&self, workspace: &Workspace, name: &Name) -> Explanation {
         let now = self.clock.now();
         let keys = workspace.keys_of(name);
