@@ -1,30 +1,28 @@
-//! What a change, a purge or an erasure does to what is stored.
+//! What a change or a purge does to what is stored.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 
+pub mod erase;
+pub mod harvest;
+
 use super::Cache;
-use super::changes::{self, Asked, HOLD_DOWN, Hold, Number, Publication};
+use super::changes::{self, Asked, HOLD_DOWN, Hold, Number};
 use super::claims::Claims;
-use super::entry::{Entry, Lifetime};
+use super::entry::Entry;
 use super::key::{CacheKey, Keys, workspace_of};
 use super::people::Found;
-use super::store::{Store, Watch};
+use super::store::Store;
 use crate::person::body::{self, Identity};
 use crate::person::change::{Name, Touched};
 use crate::upstream::Response;
 use crate::workspace::Workspace;
-
-/// How often a Person that passes by is compared anew, because others stored something meanwhile.
-/// Each time is one more read of the same person that landed; then those are news enough.
-const MOST_COMPARISONS: usize = 8;
 
 /// One whole Person, as Flameup sent it in an answer that was not the read of one person.
 #[derive(Clone, Debug)]
@@ -53,18 +51,6 @@ pub struct Removed {
     /// Nobody in the workspace is served any more who was stored before, and a
     /// [`sweep`](Cache::sweep) is due.
     pub everybody: bool,
-}
-
-/// What an erasure has let go of, and what is to be looked for afterwards.
-#[derive(Debug)]
-pub struct Erased {
-    /// What it has let go of.
-    pub removed: Removed,
-    /// All names of the person.
-    names: Vec<CacheKey>,
-    /// The workspaces where one of the names is crowded, and everybody is to go.
-    crowded: Vec<u32>,
-    watches: [Watch; 2],
 }
 
 impl<F: Clone> Cache<F> {
@@ -146,120 +132,6 @@ impl<F: Clone> Cache<F> {
             .iter()
             .filter(|found| self.expire_one(found, now))
             .count()
-    }
-
-    /// Lets go of everything that is known of a person in the workspaces of these numbers, by all
-    /// names that the memory knows, and stores nothing of them for as long as `bar`. What one of
-    /// the workspaces knows the person to be called, they are called in all.
-    pub fn erase(&self, workspaces: &[u32], name: CacheKey, bar: Duration, now: Instant) -> Erased {
-        let watches = [self.people.store().watch(), self.absences.watch()];
-        let in_all = |name: CacheKey| {
-            let numbers = workspaces.iter();
-            numbers.map(move |number| name.in_workspace(*number))
-        };
-        let mut touched: Vec<CacheKey> = in_all(name).collect();
-        let mut known: HashSet<CacheKey> = touched.iter().cloned().collect();
-        let mut removed = Removed::default();
-        // Each round finds what the names of the last round lead to, and what was stored before
-        // they were barred. The last one finds nothing.
-        loop {
-            let found = self.all_called(&touched);
-            let written = self.written_to(&touched);
-            removed.people += written.len();
-            let claimed = found.iter().map(|found| &found.entry);
-            let claimed = claimed.chain(written.iter().map(|written| &written.entry));
-            let claims = claimed.flat_map(|entry| entry.claims().iter());
-            let names = claims.map(|claim| CacheKey::from_bytes(claim.key()));
-            // What the fetches of their other names collapse on.
-            let flights = found.iter().map(|found| CacheKey::from_bytes(&found.key));
-            touched.extend(
-                names
-                    .chain(flights)
-                    .flat_map(in_all)
-                    .filter(|name| known.insert(name.clone())),
-            );
-            let names = self.names_of(&touched, &found);
-            self.changes.note(&names, Hold::Everything(now + bar), now);
-            removed += self.remove(&touched, &found);
-            if found.is_empty() && written.is_empty() {
-                break;
-            }
-        }
-        (removed.fetches, removed.places) = self.cancel(&touched);
-        let crowded = touched.iter().filter(|name| self.uncounted(name) > 0);
-        let mut crowded: Vec<u32> = crowded.map(CacheKey::workspace).collect();
-        crowded.sort_unstable();
-        crowded.dedup();
-        for number in &crowded {
-            self.changes.note_everybody(*number, Hold::None);
-        }
-        Erased {
-            removed,
-            crowded,
-            names: touched,
-            watches,
-        }
-    }
-
-    /// Removes those whom an erasure could not find one by one. Takes as long as the store is large.
-    pub fn sweep_erased(&self, erased: &mut Erased) {
-        for number in std::mem::take(&mut erased.crowded) {
-            erased.removed += self.sweep_number(number);
-        }
-        self.people.store().maintain();
-    }
-
-    /// Sees that not even the names of an erased person are left in the stores, and looks for
-    /// anything else that is. Says whether nothing was found. Takes a moment where much is stored,
-    /// and there may be one at a time.
-    pub fn confirm_erased(&self, erased: Erased) -> bool {
-        let Erased { names, watches, .. } = erased;
-        let nothing = Response {
-            status: StatusCode::NOT_FOUND,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            requested_at: Instant::now(),
-        };
-        let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
-        // Names that were removed before the erasure began.
-        for name in &names {
-            for key in [name.as_bytes(), &super::key::folded(name.as_bytes())] {
-                self.changes.alone(|| {
-                    self.people.store().remove_again(key, &nobody);
-                    self.absences.remove_again(key, &nobody);
-                });
-            }
-        }
-        let [people, absences] = watches;
-        let of_people = self.people.store().see_gone(people, &nobody);
-        let of_absences = self.absences.see_gone(absences, &nobody);
-        of_people && of_absences && names.iter().all(|name| self.knows_nobody(name))
-    }
-
-    /// Whether nothing is stored, or waits to be, of anybody who is called so.
-    fn knows_nobody(&self, name: &CacheKey) -> bool {
-        let key = name.as_bytes();
-        let aliases = self.absences.aliases();
-        self.people.all_called(key).is_empty()
-            && self.uncounted(name) == 0
-            && aliases.claimants(aliases.name(key)).is_empty()
-            && self.absences.get(key).is_none()
-            && self.absences.get(&super::key::folded(key)).is_none()
-            && self.changes.written(self.name(key)).is_none()
-    }
-
-    /// All names of whoever was erased, in the form that decisions about them are kept by.
-    pub fn names_of_erased(&self, erased: &Erased) -> Vec<u64> {
-        let names = erased.names.iter();
-        names.map(|name| self.name(name.as_bytes())).collect()
-    }
-
-    /// Takes note of people that passed by in a list, a search or a batch: whoever is stored
-    /// already is brought up to date, nobody else is stored.
-    pub fn harvest(&self, workspace: &Workspace, seen: Vec<Passing>, now: Instant) {
-        for person in seen {
-            self.harvest_one(workspace, &person, now, || {});
-        }
     }
 }
 
@@ -362,19 +234,6 @@ impl<F: Clone> Cache<F> {
             .collect()
     }
 
-    /// What was written to whoever is called so and is not stored yet, each once.
-    fn written_to(&self, keys: &[CacheKey]) -> Vec<Arc<changes::Written>> {
-        let mut all: Vec<Arc<changes::Written>> = Vec::new();
-        for key in keys {
-            if let Some(written) = self.changes.written(self.name(key.as_bytes()))
-                && !all.iter().any(|other| Arc::ptr_eq(other, &written))
-            {
-                all.push(written);
-            }
-        }
-        all
-    }
-
     /// Stores an entry anew, stale, unless it has changed or been replaced meanwhile.
     fn expire_one(&self, found: &Found, now: Instant) -> bool {
         let Found { key, entry } = found;
@@ -445,12 +304,6 @@ impl<F: Clone> Cache<F> {
                 }
             }
         }
-    }
-
-    /// Ends the fetches for whoever is called so. Nobody waits for them any longer.
-    fn cancel(&self, names: &[CacheKey]) -> (usize, usize) {
-        self.flights
-            .cancel(|flight| names.iter().any(|name| name.is_of_the_same(flight)))
     }
 
     /// Keeps a person that a write was answered with, to be stored when reads are held off no
@@ -524,109 +377,6 @@ impl<F: Clone> Cache<F> {
         }
     }
 
-    /// Brings whoever is held of one person up to date; `between` comparing and storing others may
-    /// store or change something.
-    pub(super) fn harvest_one(
-        &self,
-        workspace: &Workspace,
-        person: &Passing,
-        now: Instant,
-        mut between: impl FnMut(),
-    ) {
-        let Some((identity, claims)) = read(workspace, &person.body) else {
-            return;
-        };
-        for _ in 0..MOST_COMPARISONS {
-            let held = self.people.holders(&claims);
-            // Bodies are read here, and what follows from them is done only while they are held.
-            let compare = |held: &Found| compare(&held.entry, &person.body, &identity);
-            let compared: SmallVec<[_; 2]> = held.iter().map(compare).collect();
-            between();
-            if compared.contains(&Comparison::Older) {
-                return;
-            }
-            let mut pairs = held.iter().zip(compared);
-            let settle = |(held, compared): (&Found, Comparison)| {
-                self.settle_harvested(person, held, compared, (&identity, &claims), now)
-            };
-            if pairs.all(settle) {
-                return;
-            }
-        }
-    }
-
-    /// Does what follows from a comparison with what is held. Says whether it is still held, or
-    /// was replaced by this very person; otherwise nothing was done, and it is to be compared anew.
-    fn settle_harvested(
-        &self,
-        person: &Passing,
-        held: &Found,
-        compared: Comparison,
-        (identity, claims): (&Identity<'_>, &Claims),
-        now: Instant,
-    ) -> bool {
-        let strictly = match compared {
-            Comparison::Older | Comparison::Same => return true,
-            Comparison::Differs => return self.forget(held),
-            Comparison::Newer { strictly } => strictly,
-        };
-        let keys = self.people.place_of(held);
-        let entry = self
-            .entry_of(&person.body, Some(&held.entry), &keys, person.asked_at)
-            .claiming(claims.clone())
-            .asked_after(person.number);
-        let (entry, mut stays) = (Arc::new(entry), true);
-        let updated_at = identity.updated_at();
-        let publication = self.publish_harvested(person, &entry, updated_at, now, || {
-            stays = self.is_held(held);
-            stays && self.put_person(&keys, &entry)
-        });
-        if stays && strictly && publication != Publication::Stored {
-            return self.forget(held);
-        }
-        stays
-    }
-
-    /// Whether what was found is what is stored.
-    fn is_held(&self, found: &Found) -> bool {
-        let stored = self.people.store().get(&found.key);
-        stored.is_some_and(|stored| Arc::ptr_eq(&stored, &found.entry))
-    }
-
-    /// Lets go of an entry, unless it has been replaced. Says whether it did.
-    fn forget(&self, held: &Found) -> bool {
-        self.changes.alone(|| {
-            let stays = self.is_held(held);
-            if stays {
-                self.people.store().remove(&held.key);
-            }
-            stays
-        })
-    }
-
-    fn publish_harvested(
-        &self,
-        person: &Passing,
-        entry: &Entry,
-        updated_at: Option<jiff::Timestamp>,
-        now: Instant,
-        store: impl FnOnce() -> bool,
-    ) -> Publication {
-        let names: SmallVec<[u64; 4]> = entry
-            .claims()
-            .iter()
-            .map(|claim| self.name(claim.key()))
-            .collect();
-        let answer = Asked {
-            workspace: entry.claims().who().map_or(u32::MAX, workspace_of),
-            number: person.number,
-            asked_at: person.asked_at,
-            names: &names,
-            updated_at,
-        };
-        self.changes.publish(answer, now, store)
-    }
-
     /// An entry of a Person's own bytes, with the headers of the answer that is `held`.
     fn entry_of(
         &self,
@@ -696,49 +446,6 @@ fn read<'a>(workspace: &Workspace, body: &'a [u8]) -> Option<(Identity<'a>, Clai
 /// stored as the answer to a read only if it has the fields of one.
 pub(super) fn shape_of(body: &[u8]) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(body::fields(body)) | 1
-}
-
-/// How a Person that passed by compares with the answer that is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Comparison {
-    /// It is older.
-    Older,
-    /// It says nothing new.
-    Same,
-    /// It is newer and of the same shape.
-    Newer {
-        /// Flameup says so; otherwise it is of the same time, and one of the two was asked for
-        /// later.
-        strictly: bool,
-    },
-    /// It is newer, and of another shape than the answer to a read.
-    Differs,
-}
-
-fn compare(held: &Entry, body: &[u8], identity: &Identity<'_>) -> Comparison {
-    let held_at = Identity::read(held.body())
-        .ok()
-        .and_then(|held| held.updated_at());
-    let (Some(held_at), Some(seen_at)) = (held_at, identity.updated_at()) else {
-        // Nothing says which is newer. The same bytes are no news.
-        return if held.body() == body {
-            Comparison::Same
-        } else {
-            Comparison::Differs
-        };
-    };
-    if seen_at < held_at {
-        return Comparison::Older;
-    }
-    if body::fields(held.body()) == body::fields(body) {
-        Comparison::Newer {
-            strictly: seen_at > held_at,
-        }
-    } else if seen_at > held_at {
-        Comparison::Differs
-    } else {
-        Comparison::Same
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,161 @@
+//! Erasing a person: by all names that the memory knows, in everything that it stores, fetches and
+//! remembers.
+//!
+//! # Invariants
+//! - Nothing of whoever is erased is stored for as long as the bar stands: names are barred before
+//!   what they lead to is removed, and what is found then has been stored before.
+//! - Nothing is confirmed to be gone whose bytes the store still has, as far as a name leads to it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::Removed;
+use crate::cache::Cache;
+use crate::cache::changes::{self, Hold};
+use crate::cache::entry::{Entry, Lifetime};
+use crate::cache::key::{CacheKey, folded};
+use crate::cache::store::Watch;
+use crate::upstream::Response;
+
+/// What an erasure has let go of, and what is to be looked for afterwards.
+#[derive(Debug)]
+pub struct Erased {
+    /// What it has let go of.
+    pub removed: Removed,
+    /// All names of the person.
+    names: Vec<CacheKey>,
+    /// The workspaces where one of the names is crowded, and everybody is to go.
+    crowded: Vec<u32>,
+    watches: [Watch; 2],
+}
+
+impl<F: Clone> Cache<F> {
+    /// Lets go of everything that is known of a person in the workspaces of these numbers, by all
+    /// names that the memory knows, and stores nothing of them for as long as `bar`. What one of
+    /// the workspaces knows the person to be called, they are called in all.
+    pub fn erase(&self, workspaces: &[u32], name: CacheKey, bar: Duration, now: Instant) -> Erased {
+        let watches = [self.people.store().watch(), self.absences.watch()];
+        let in_all = |name: CacheKey| {
+            let numbers = workspaces.iter();
+            numbers.map(move |number| name.in_workspace(*number))
+        };
+        let mut touched: Vec<CacheKey> = in_all(name).collect();
+        let mut known: HashSet<CacheKey> = touched.iter().cloned().collect();
+        let mut removed = Removed::default();
+        // Each round finds what the names of the last round lead to, and what was stored before
+        // they were barred. The last one finds nothing.
+        loop {
+            let found = self.all_called(&touched);
+            let written = self.written_to(&touched);
+            removed.people += written.len();
+            let claimed = found.iter().map(|found| &found.entry);
+            let claimed = claimed.chain(written.iter().map(|written| &written.entry));
+            let claims = claimed.flat_map(|entry| entry.claims().iter());
+            let names = claims.map(|claim| CacheKey::from_bytes(claim.key()));
+            // What the fetches of their other names collapse on.
+            let flights = found.iter().map(|found| CacheKey::from_bytes(&found.key));
+            touched.extend(
+                names
+                    .chain(flights)
+                    .flat_map(in_all)
+                    .filter(|name| known.insert(name.clone())),
+            );
+            let names = self.names_of(&touched, &found);
+            self.changes.note(&names, Hold::Everything(now + bar), now);
+            removed += self.remove(&touched, &found);
+            if found.is_empty() && written.is_empty() {
+                break;
+            }
+        }
+        (removed.fetches, removed.places) = self.cancel(&touched);
+        let crowded = touched.iter().filter(|name| self.uncounted(name) > 0);
+        let mut crowded: Vec<u32> = crowded.map(CacheKey::workspace).collect();
+        crowded.sort_unstable();
+        crowded.dedup();
+        for number in &crowded {
+            self.changes.note_everybody(*number, Hold::None);
+        }
+        Erased {
+            removed,
+            crowded,
+            names: touched,
+            watches,
+        }
+    }
+
+    /// Removes those whom an erasure could not find one by one. Takes as long as the store is large.
+    pub fn sweep_erased(&self, erased: &mut Erased) {
+        for number in std::mem::take(&mut erased.crowded) {
+            erased.removed += self.sweep_number(number);
+        }
+        self.people.store().maintain();
+    }
+
+    /// Sees that not even the names of an erased person are left in the stores, and looks for
+    /// anything else that is. Says whether nothing was found. Takes a moment where much is stored,
+    /// and there may be one at a time.
+    pub fn confirm_erased(&self, erased: Erased) -> bool {
+        let Erased { names, watches, .. } = erased;
+        let nothing = Response {
+            status: StatusCode::NOT_FOUND,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            requested_at: Instant::now(),
+        };
+        let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
+        // Names that were removed before the erasure began.
+        for name in &names {
+            for key in [name.as_bytes(), &folded(name.as_bytes())] {
+                self.changes.alone(|| {
+                    self.people.store().remove_again(key, &nobody);
+                    self.absences.remove_again(key, &nobody);
+                });
+            }
+        }
+        let [people, absences] = watches;
+        let of_people = self.people.store().see_gone(people, &nobody);
+        let of_absences = self.absences.see_gone(absences, &nobody);
+        of_people && of_absences && names.iter().all(|name| self.knows_nobody(name))
+    }
+
+    /// All names of whoever was erased, in the form that decisions about them are kept by.
+    pub fn names_of_erased(&self, erased: &Erased) -> Vec<u64> {
+        let names = erased.names.iter();
+        names.map(|name| self.name(name.as_bytes())).collect()
+    }
+
+    /// Whether nothing is stored, or waits to be, of anybody who is called so.
+    fn knows_nobody(&self, name: &CacheKey) -> bool {
+        let key = name.as_bytes();
+        let aliases = self.absences.aliases();
+        self.people.all_called(key).is_empty()
+            && self.uncounted(name) == 0
+            && aliases.claimants(aliases.name(key)).is_empty()
+            && self.absences.get(key).is_none()
+            && self.absences.get(&folded(key)).is_none()
+            && self.changes.written(self.name(key)).is_none()
+    }
+
+    /// What was written to whoever is called so and is not stored yet, each once.
+    fn written_to(&self, keys: &[CacheKey]) -> Vec<Arc<changes::Written>> {
+        let mut all: Vec<Arc<changes::Written>> = Vec::new();
+        for key in keys {
+            if let Some(written) = self.changes.written(self.name(key.as_bytes()))
+                && !all.iter().any(|other| Arc::ptr_eq(other, &written))
+            {
+                all.push(written);
+            }
+        }
+        all
+    }
+
+    /// Ends the fetches for whoever is called so. Nobody waits for them any longer.
+    fn cancel(&self, names: &[CacheKey]) -> (usize, usize) {
+        self.flights
+            .cancel(|flight| names.iter().any(|name| name.is_of_the_same(flight)))
+    }
+}
