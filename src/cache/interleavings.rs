@@ -196,7 +196,8 @@ impl Scene {
         self.trace.borrow_mut().push("erased".to_owned());
         let [uuid, ..] = BEFORE.names();
         let (workspace, bar) = (&self.world.workspace, Duration::from_hours(1));
-        self.world.cache.erase(workspace, &uuid, bar, self.now());
+        let (numbers, name) = ([workspace.number()], workspace.key_of_name(&uuid));
+        self.world.cache.erase(&numbers, name, bar, self.now());
         self.begun.set(true);
         self.erased.set(true);
         // What was under way is called off: the next to ask sends anew.
