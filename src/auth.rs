@@ -2,7 +2,7 @@
 //!
 //! A caller either shows a client token, `Authorization: Bearer <token>`, or is anonymous where the
 //! configuration allows that. Tokens are compared as SHA-256 digests in constant time, over the
-//! whole header value. Nothing of the client's `Authorization` is ever forwarded.
+//! whole header value; one that has come before is compared itself. Nothing of the client's `Authorization` is ever forwarded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+mod remembered;
+
 use crate::config::{Scope, Scopes};
 use crate::shield::Claim;
 use crate::shield::queue::{CallerId, Class, Subject};
 use crate::workspace::Workspace;
+use remembered::Remembered;
 
 /// One party that may ask, resolved once when the gateway starts.
 #[derive(Debug)]
@@ -117,12 +120,15 @@ pub struct Callers {
     /// would have to invert SHA-256. The comparison of the whole digest is constant in time.
     by_digest: HashMap<[u8; 32], Arc<Caller>, ahash::RandomState>,
     anonymous: Option<Arc<Caller>>,
+    /// Those tokens of `by_digest` that have come.
+    remembered: Remembered,
 }
 
 impl Callers {
     /// Lets whoever holds the token with this SHA-256 `digest` speak as `caller`.
     pub fn add(&mut self, digest: [u8; 32], caller: Arc<Caller>) {
         self.by_digest.insert(digest, caller);
+        self.remembered = Remembered::for_tokens(self.by_digest.len());
     }
 
     /// Lets whoever shows no token speak as `caller`.
@@ -152,12 +158,18 @@ impl Callers {
     }
 
     fn of_token(&self, token: &[u8]) -> Result<&Arc<Caller>, Error> {
+        if let Some(caller) = self.remembered.find(token) {
+            return Ok(caller);
+        }
         let digest = digest(&SHA256, token);
-        self.by_digest
+        let caller = self
+            .by_digest
             .get_key_value(digest.as_ref())
             .filter(|(known, _)| verify_slices_are_equal(&known[..], digest.as_ref()).is_ok())
             .map(|(_, caller)| caller)
-            .ok_or(Error::UnknownToken)
+            .ok_or(Error::UnknownToken)?;
+        self.remembered.add(token, caller);
+        Ok(caller)
     }
 }
 
