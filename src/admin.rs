@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -20,6 +21,7 @@ use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use matchit::Router;
+use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,11 +66,29 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Admin {
     gateway: Arc<Gateway>,
     telemetry: Arc<Telemetry>,
-    token: Option<AdminToken>,
+    tokens: RwLock<Tokens>,
     /// Where clients are listened to.
     listeners: Vec<String>,
     routes: Router<Page>,
     draining: AtomicBool,
+}
+
+/// What operators must show one of.
+#[derive(Debug)]
+struct Tokens {
+    /// `None`: nothing need be shown.
+    current: Option<AdminToken>,
+    /// The one before, until it does not count any more.
+    former: Option<(AdminToken, Instant)>,
+}
+
+/// What an operator has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Nothing, and need not.
+    Nothing,
+    /// The token.
+    Token,
 }
 
 /// What an operator may ask for.
@@ -103,11 +123,22 @@ impl Admin {
         Self {
             gateway,
             telemetry,
-            token,
+            tokens: RwLock::new(Tokens {
+                current: token,
+                former: None,
+            }),
             listeners,
             routes,
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Asks for another token from now on. The one before counts for so long beside it.
+    pub fn replace_token(&self, token: Option<AdminToken>, overlap: Duration) {
+        let until = self.gateway.now() + overlap;
+        let mut tokens = self.tokens.write();
+        let former = std::mem::replace(&mut tokens.current, token);
+        tokens.former = former.map(|former| (former, until));
     }
 
     /// Says from now on that this process takes no more work.
@@ -151,9 +182,9 @@ impl Admin {
             .value;
         if !page.is_open() {
             let authorized = self.authorize(&head.headers);
-            let has_proof = self.token.is_some() && authorized.is_ok();
+            let has_proof = matches!(authorized, Ok(Shown::Token));
             guard::check(head, has_proof)?;
-            authorized.map_err(Failure::from)?;
+            let _ = authorized.map_err(Failure::from)?;
         }
         let allow = page.allow();
         if allow.split(", ").all(|method| head.method != *method) {
@@ -204,16 +235,24 @@ impl Admin {
 
     /// Checks the admin token. Digests are compared, so that neither its bytes nor its length can
     /// be found out by timing.
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), auth::Error> {
-        let Some(token) = &self.token else {
-            return Ok(());
+    fn authorize(&self, headers: &HeaderMap) -> Result<Shown, auth::Error> {
+        let tokens = self.tokens.read();
+        let Some(current) = &tokens.current else {
+            return Ok(Shown::Nothing);
         };
         let sent = auth::bearer_token(headers)?.ok_or(auth::Error::NoToken)?;
-        let (sent, own) = (
-            digest(&SHA256, sent),
-            digest(&SHA256, token.expose().as_bytes()),
-        );
-        verify_slices_are_equal(sent.as_ref(), own.as_ref()).map_err(|_| auth::Error::UnknownToken)
+        let sent = digest(&SHA256, sent);
+        let is = |token: &AdminToken| {
+            let own = digest(&SHA256, token.expose().as_bytes());
+            verify_slices_are_equal(sent.as_ref(), own.as_ref()).is_ok()
+        };
+        let former = tokens.former.as_ref();
+        let former = former.filter(|(_, until)| self.gateway.now() < *until);
+        if is(current) || former.is_some_and(|(token, _)| is(token)) {
+            Ok(Shown::Token)
+        } else {
+            Err(auth::Error::UnknownToken)
+        }
     }
 }
 

@@ -86,7 +86,7 @@ impl Answer {
         let detail = match failure.unsent() {
             Some(Unsent::Budget) => HitDetail::Budget,
             Some(Unsent::Breaker) => HitDetail::Breaker,
-            Some(Unsent::Overload | Unsent::Refused) => HitDetail::Overload,
+            Some(Unsent::Overload | Unsent::ClientLimit | Unsent::Refused) => HitDetail::Overload,
             None if matches!(failure, Failure::RateLimited { .. }) => HitDetail::Budget,
             None => return Self::stale_on_error(entry, failure.upstream_status(), now),
         };
@@ -184,6 +184,7 @@ impl Answer {
             (_, Some(Unsent::Budget)) => "budget",
             (_, Some(Unsent::Breaker)) => "breaker",
             (_, Some(Unsent::Overload)) => "overload",
+            (_, Some(Unsent::ClientLimit)) => "client-limit",
             (_, Some(Unsent::Refused) | None) => "refused",
         };
         Self {

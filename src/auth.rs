@@ -16,12 +16,13 @@ use http::{HeaderMap, HeaderValue};
 mod remembered;
 
 use crate::config::{Scope, Scopes};
+use crate::limit::Limiter;
 use crate::shield::Claim;
 use crate::shield::queue::{CallerId, Class, Subject};
 use crate::workspace::Workspace;
 use remembered::Remembered;
 
-/// One party that may ask, resolved once when the gateway starts.
+/// One party that may ask, resolved when the configuration is read.
 #[derive(Debug)]
 pub struct Caller {
     name: Arc<str>,
@@ -30,6 +31,7 @@ pub struct Caller {
     id: CallerId,
     class: Class,
     weight: u32,
+    limiter: Option<Arc<Limiter>>,
 }
 
 impl Caller {
@@ -50,7 +52,21 @@ impl Caller {
             id,
             class,
             weight,
+            limiter: None,
         }
+    }
+
+    /// The same, held to limits if there are any.
+    #[must_use]
+    pub fn limited_by(mut self, limiter: Option<Arc<Limiter>>) -> Self {
+        self.limiter = limiter;
+        self
+    }
+
+    /// Its name and what holds it to its limits, if it has any.
+    pub fn limited(&self) -> Option<(&str, &Arc<Limiter>)> {
+        let limiter = self.limiter.as_ref();
+        limiter.map(|limiter| (&*self.name, limiter))
     }
 
     /// What metrics and logs call it.

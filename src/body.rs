@@ -12,6 +12,8 @@ use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::limit::UnderWay;
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Body {
@@ -34,6 +36,8 @@ pub struct Coming {
     /// What was announced of it and has not come yet.
     left: Option<u64>,
     ended: bool,
+    /// Its request is under way for as long as it comes.
+    held: Option<UnderWay>,
 }
 
 /// The end of the channel that feeds a body. Dropping it before [`Feed::end`] breaks the body off.
@@ -71,8 +75,16 @@ impl Body {
             pieces,
             left,
             ended,
+            held: None,
         };
         (Feed(sender), Self::Coming(coming))
+    }
+
+    /// Has the request count as under way until the body has come, or is given up.
+    pub fn hold(&mut self, under_way: Option<UnderWay>) {
+        if let Self::Coming(coming) = self {
+            coming.held = under_way;
+        }
     }
 }
 
@@ -146,6 +158,7 @@ impl Coming {
             }
             Some(Piece::End) => {
                 self.ended = true;
+                self.held = None;
                 None
             }
             None => {

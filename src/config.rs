@@ -22,6 +22,7 @@ mod origin;
 mod report;
 mod scope;
 mod secret;
+mod secrets;
 mod server;
 mod telemetry;
 mod units;
@@ -39,13 +40,14 @@ use serde::Deserialize;
 pub use self::admin::Admin;
 pub use self::budget::Budget;
 pub use self::cache::{Cache, EmailCase};
-pub use self::clients::{Anonymous, Class, Client, TokenDigest};
+pub use self::clients::{Anonymous, Class, Client, InboundLimits, TokenDigest};
 pub use self::environment::Environment;
 pub use self::error::Error;
 pub use self::name::{ClientName, WorkspaceId, WorkspaceName};
 pub use self::origin::Origin;
 pub use self::scope::{Scope, Scopes};
-pub use self::secret::{AdminToken, ApiKey, Error as SecretError, SecretSource};
+pub use self::secret::{AdminToken, ApiKey, Error as SecretError, HashKey, SecretSource};
+pub use self::secrets::Secrets;
 pub use self::server::{Limits, ListenAddress, Server};
 pub use self::telemetry::{AccessLog, LogFormat, Telemetry};
 pub use self::upstream::{BaseUrl, Upstream};
@@ -54,6 +56,7 @@ pub use self::workspaces::Workspace;
 use self::admin::RawAdmin;
 use self::layers::Layers;
 use self::report::Report;
+use self::telemetry::RawTelemetry;
 use self::workspaces::RawWorkspace;
 
 /// The workspace there is when none is configured, and where its key is unless told otherwise.
@@ -77,6 +80,8 @@ pub struct Config {
     pub anonymous: Option<Anonymous>,
     /// How much is kept, and for how long it is served.
     pub cache: Cache,
+    /// How keys and tokens are handled.
+    pub secrets: Secrets,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -151,6 +156,12 @@ impl Loaded {
     pub fn print(&self, out: &mut impl io::Write) -> io::Result<()> {
         self.report.write(out)
     }
+
+    /// The keys whose values differ from those of `earlier`, or that only one of the two has, in
+    /// order. What stands in the files that keys name is not compared.
+    pub fn changed_since(&self, earlier: &Self) -> Vec<String> {
+        self.report.changed_since(&earlier.report)
+    }
 }
 
 /// The settings as they are written: secrets by their place, references unresolved.
@@ -166,7 +177,8 @@ struct Raw {
     clients: BTreeMap<ClientName, Client>,
     anonymous: Option<Anonymous>,
     cache: Cache,
-    telemetry: Telemetry,
+    secrets: Secrets,
+    telemetry: RawTelemetry,
 }
 
 impl Raw {
@@ -189,7 +201,8 @@ impl Raw {
             clients: self.clients,
             anonymous: self.anonymous,
             cache: self.cache,
-            telemetry: self.telemetry,
+            secrets: self.secrets,
+            telemetry: self.telemetry.resolve(layers)?,
         })
     }
 

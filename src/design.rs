@@ -110,3 +110,15 @@
 //! to that name. Requests for any name but `localhost` are refused, with a token or without: one
 //! rule is easier to trust. Given up: scraping metrics by a name. Reopened by: operators who cannot
 //! scrape by address.
+//!
+//! # Secrets are read in rounds
+//! Files with keys and tokens are read twice a second and compared by what they hold, rather than
+//! watched by the system's notices: those name paths, and a mounted secret is replaced by turning a
+//! link several directories up, or on a disk that gives no notices. Twice the same means that a
+//! writer is done. Given up: a second until a new key counts. Reopened by: hundreds of workspaces.
+//!
+//! # A configuration changes whole or not at all, and not everywhere
+//! A reload loads everything as a start does and compares it key by key with what is in use. If a
+//! key differs that cannot change, nothing does: half of a change is what nobody wrote down. What
+//! can change is what is urgent (who may ask, with which secrets, what is logged). Given up:
+//! changing lifetimes and budgets without a restart. Reopened by: an operator who needs that.

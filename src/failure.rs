@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::cache::collapse;
 use crate::cache::storable;
 use crate::shield::queue::Refusal;
-use crate::{auth, json, route, shield, upstream};
+use crate::{auth, json, limit, route, shield, upstream};
 
 /// Why a request gets an answer of the gateway's own.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Failure {
     /// Nobody we know, or nobody who may.
     #[error(transparent)]
     Auth(#[from] auth::Error),
+    /// The client asks more of this gateway than it may.
+    #[error(transparent)]
+    Limited(#[from] limit::Error),
     /// No such route, or no usable id.
     #[error(transparent)]
     Route(#[from] route::Error),
@@ -110,6 +113,7 @@ impl Failure {
             Self::Request(_)
             | Self::Body(_)
             | Self::Auth(_)
+            | Self::Limited(_)
             | Self::Route(_)
             | Self::OnlyIfCached
             | Self::NoRoom
@@ -145,6 +149,7 @@ impl Failure {
                 shield::Error::KeyRefused { .. } => Unsent::Refused,
             }),
             Self::Waiters(_) | Self::NoRoom => Some(Unsent::Overload),
+            Self::Limited(_) => Some(Unsent::ClientLimit),
             Self::Request(_)
             | Self::Body(_)
             | Self::Auth(_)
@@ -163,6 +168,7 @@ impl Failure {
             Self::Request(_)
             | Self::Body(_)
             | Self::Auth(_)
+            | Self::Limited(_)
             | Self::Route(_)
             | Self::OnlyIfCached
             | Self::NoRoom
@@ -184,6 +190,8 @@ pub enum Unsent {
     Breaker,
     /// Too much is under way here.
     Overload,
+    /// The client's own limit at this gateway.
+    ClientLimit,
     /// The request, or the key, is not one to send.
     Refused,
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::HeaderName;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -69,7 +70,8 @@ enum Step<'a> {
 #[derive(Debug)]
 pub struct Gateway {
     workspaces: Vec<Arc<Workspace>>,
-    callers: Callers,
+    /// Replaced as a whole when the configuration is read again.
+    callers: ArcSwap<Callers>,
     cache: Cache<Arc<Failure>>,
     upstream: Upstream,
     bounds: Bounds,
@@ -96,7 +98,7 @@ impl Gateway {
         telemetry: Arc<Telemetry>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            callers,
+            callers: ArcSwap::from_pointee(callers),
             cache: Cache::new(settings, workspaces.len()),
             upstream,
             bounds,
@@ -120,20 +122,23 @@ impl Gateway {
     {
         let now = self.clock.now();
         let (request, mut body) = request.into_parts();
+        // Those of this moment, however long the answer takes.
+        let callers = self.callers.load();
         let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
         if request.uri.path() == lookup::PATH {
             // Apart, so that lookups of one person need not carry the room for it.
-            return Box::pin(self.look_up_many(request, body, exchange)).await;
+            return Box::pin(self.look_up_many(&callers, request, body, exchange)).await;
         }
         let has_body = !body.is_end_stream() && Box::pin(has_content(&request, &mut body)).await;
         let body = has_body.then_some(body);
-        let answer = match self.answer(&request, body, &mut exchange, now) {
+        let answer = match self.answer(&callers, &request, body, &mut exchange, now) {
             Step::Done(answer) => answer,
             Step::Wait(answer) => answer.await,
         };
         let (cache_status, age) = (answer.cache_status(), answer.age());
         let unread = has_body && !answer.has_read();
-        let response = answer.into_response(request, exchange.id().to_header(), unread);
+        let mut response = answer.into_response(request, exchange.id().to_header(), unread);
+        response.body_mut().hold(exchange.under_way());
         exchange.end(response.status(), cache_status, age);
         response
     }
@@ -141,6 +146,7 @@ impl Gateway {
     /// The request path.
     fn answer<'a, 'g: 'a, B>(
         self: &'g Arc<Self>,
+        callers: &'g Callers,
         request: &'a request::Parts,
         body: Option<B>,
         exchange: &'a mut Exchange<'g>,
@@ -149,7 +155,7 @@ impl Gateway {
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        match self.admit(request, body.is_some(), exchange) {
+        match self.admit(callers, request, body.is_some(), exchange) {
             Err(failure) => Step::Done(Answer::refused(&failure)),
             Ok((caller, Route::ReadPerson { person, query })) => self.read_person(Lookup {
                 caller,
@@ -177,13 +183,15 @@ impl Gateway {
     /// Everything that is found out before the cache is looked at.
     fn admit<'g, 'r>(
         &'g self,
+        callers: &'g Callers,
         request: &'r request::Parts,
         has_body: bool,
         exchange: &mut Exchange<'g>,
     ) -> Result<(&'g Caller, Route<'r>), Failure> {
         check_head(request, &self.bounds)?;
-        let caller = self.callers.identify(&request.headers)?;
+        let caller = callers.identify(&request.headers)?;
         exchange.asked_by(caller);
+        exchange.admit()?;
         let route = Route::classify(&request.method, &request.uri)?;
         exchange.took(&route);
         caller.require(route.scope())?;
@@ -198,6 +206,16 @@ impl Gateway {
     ) -> impl Iterator<Item = &'a Arc<Workspace>> + 'a {
         let all = self.workspaces.iter();
         all.filter(|other| workspace.may_be_same_as(other))
+    }
+
+    /// Knows these callers from now on; requests under way keep to those before.
+    pub fn replace_callers(&self, callers: Callers) {
+        self.callers.store(Arc::new(callers));
+    }
+
+    /// The moment, by the gateway's clock.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     /// Lets go of what the cache need not keep any longer. Called about once a second.

@@ -5,8 +5,8 @@
 //!
 //! # The life of a request
 //! 1. [`server`] accepts the connection, tells HTTP/1.1 from HTTP/2 and bounds what it may take.
-//! 2. [`auth`] finds the caller by its token; the caller brings its [`workspace`], whose key it is
-//!    served under.
+//! 2. [`auth`] finds the caller by its token, and [`limit`] holds it to what it may ask of this
+//!    gateway; the caller brings its [`workspace`], whose key it is served under.
 //! 3. [`route`] finds what is wanted, and [`person`] who is meant. The workspace makes the cache
 //!    keys of that person.
 //! 4. [`cache`] looks up what is stored and judges whether it will do. If not, the request joins
@@ -29,6 +29,9 @@
 //! Apart from [`config`] and [`clock`], dependencies point down this list. The cache, routes,
 //! people, headers and the shield open no sockets; what judges freshness is handed the time.
 //!
+//! [`process`] is what the program asks of the system for itself: no core dumps, and to tell its
+//! supervisor how things stand.
+//!
 //! [`operate`] talks to a running gateway's admin listener, for the commands that do.
 //!
 //! [`sandbox`] stands in for Flameup in tests and in [`demo`]. Nothing here was checked against the
@@ -47,9 +50,11 @@ pub mod failure;
 pub mod gateway;
 pub mod headers;
 pub mod json;
+pub mod limit;
 pub mod operate;
 pub mod person;
 pub mod problem;
+pub mod process;
 pub mod route;
 pub mod sandbox;
 pub mod serve;

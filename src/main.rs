@@ -13,8 +13,10 @@ use flameup_gateway::clock::Clock;
 use flameup_gateway::config::{Config, Loaded, Sources};
 use flameup_gateway::demo::{self, Demo};
 use flameup_gateway::operate;
+use flameup_gateway::process::{CoreDumps, State, keep_watchdog, notify};
 use flameup_gateway::sandbox::{self, DEMO_KEY, Sandbox};
 use flameup_gateway::serve::Running;
+use flameup_gateway::serve::reload::Reloader;
 use flameup_gateway::telemetry::{chain, log};
 use flameup_gateway::token::Token;
 use tokio::runtime::Builder;
@@ -81,7 +83,9 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let (status, error) = match run(Arguments::parse().command) {
+    // Before anything is read: the environment may hold a key already.
+    let core_dumps = CoreDumps::deny();
+    let (status, error) = match run(Arguments::parse().command, core_dumps) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Run(error)) => (1, error),
         Err(Failure::Configuration(error)) => (2, error),
@@ -91,10 +95,10 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, core_dumps: io::Result<CoreDumps>) -> Result<(), Failure> {
     match command {
-        Command::Serve(argument) => serve(argument),
-        Command::Check(argument) => load(argument)?
+        Command::Serve(argument) => serve(argument, core_dumps),
+        Command::Check(argument) => load(&sources(argument))?
             .print(&mut io::stdout().lock())
             .map_err(Failure::run),
         Command::Demo(arguments) => run_demo(arguments),
@@ -117,19 +121,25 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn load(argument: ConfigArgument) -> Result<Loaded, Failure> {
-    let environment = std::env::vars_os().collect();
-    let sources = Sources {
+fn sources(argument: ConfigArgument) -> Sources {
+    Sources {
         file: argument.config,
         inline: None,
-        environment,
-    };
-    Config::load(&sources).map_err(Failure::configuration)
+        environment: std::env::vars_os().collect(),
+    }
 }
 
-fn serve(argument: ConfigArgument) -> Result<(), Failure> {
-    let config = load(argument)?.config;
-    let _written_until_dropped = log::start(&config.telemetry).map_err(Failure::Run)?;
+fn load(sources: &Sources) -> Result<Loaded, Failure> {
+    Config::load(sources).map_err(Failure::configuration)
+}
+
+fn serve(argument: ConfigArgument, core_dumps: io::Result<CoreDumps>) -> Result<(), Failure> {
+    let sources = sources(argument);
+    let loaded = load(&sources)?;
+    let config = loaded.config.clone();
+    let (log, _written_until_dropped) = log::start(&config.telemetry).map_err(Failure::Run)?;
+    settle_core_dumps(core_dumps, config.secrets.core_dumps);
+    let mut reloader = Reloader::new(sources, loaded, Some(log));
     run_on(config.server.workers, async {
         let mut stop = StopSignals::listen()?;
         let running = Running::start(&config, Clock::system())
@@ -141,13 +151,33 @@ fn serve(argument: ConfigArgument) -> Result<(), Failure> {
         if let Some(address) = running.admin_address() {
             info!(server.address = %address, "serving operators");
         }
-        stop.received_by_service().await;
+        notify(State::Ready);
+        tokio::select! {
+            () = stop.received_by_service(&running, &mut reloader) => {}
+            () = keep_watchdog() => {}
+        }
+        notify(State::Stopping);
         tokio::select! {
             () = running.drain() => {}
             () = stop.received() => info!("stopped in a hurry"),
+            () = keep_watchdog() => {}
         }
         Ok(())
     })
+}
+
+/// Allows core dumps where the configuration does. That they could not be denied is no reason not
+/// to serve.
+fn settle_core_dumps(denied: io::Result<CoreDumps>, allowed: bool) {
+    match denied {
+        Ok(core_dumps) if allowed => {
+            if let Err(error) = core_dumps.allow() {
+                warn!(error = %error, "core dumps cannot be allowed");
+            }
+        }
+        Ok(_) => {}
+        Err(error) => warn!(error = %error, "core dumps cannot be denied"),
+    }
 }
 
 fn run_demo(arguments: demo::Args) -> Result<(), Failure> {
@@ -228,16 +258,20 @@ impl StopSignals {
         })
     }
 
-    /// As [`received`](Self::received), for a service: SIGHUP, which by custom means to reload and
-    /// would otherwise kill, is answered in the log.
-    async fn received_by_service(&mut self) {
+    /// As [`received`](Self::received), for a service: at SIGHUP the configuration is read again.
+    async fn received_by_service(&mut self, running: &Running, reloader: &mut Reloader) {
         loop {
             tokio::select! {
                 () = stop(&mut self.terminate, &mut self.interrupt) => return,
-                _ = self.hang_up.recv() => {
-                    warn!("SIGHUP does not reload the configuration yet; restart to do so");
-                }
+                _ = self.hang_up.recv() => {}
             }
+            notify(State::Reloading);
+            tokio::select! {
+                // A disk that does not answer must not keep the gateway from stopping.
+                () = stop(&mut self.terminate, &mut self.interrupt) => return,
+                () = reloader.reload(running) => {}
+            }
+            notify(State::Ready);
         }
     }
 

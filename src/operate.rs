@@ -319,6 +319,7 @@ impl Gateway {
         let Admin {
             listen,
             token: configured,
+            ..
         } = Config::load_admin(&sources)?;
         match listen.ok_or(Error::NoListener)? {
             ListenAddress::Tcp(address) if address.port() == 0 => Err(Error::AnyPort),

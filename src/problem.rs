@@ -17,7 +17,7 @@ use crate::cache::collapse;
 use crate::cache::storable;
 use crate::failure::{Failure, RequestError};
 use crate::headers::PROXY_STATUS;
-use crate::{route, shield, upstream};
+use crate::{limit, route, shield, upstream};
 
 /// When to come back after an overload. It passes as soon as some forwards end.
 const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub struct Problem {
     status: StatusCode,
     /// The error type that `Proxy-Status` names (RFC 9209 §2.3).
     error: &'static str,
+    /// What tells it from others of that type (RFC 9209 §2.1.5).
+    details: Option<&'static str>,
     /// What is wrong and what to do, for a person to read.
     message: Cow<'static, str>,
     received_status: Option<StatusCode>,
@@ -49,6 +51,7 @@ impl Problem {
         Self {
             status,
             error,
+            details: None,
             message: message.into(),
             received_status: None,
             retry_after: None,
@@ -109,6 +112,11 @@ impl Problem {
             value.push_str("; received-status=");
             value.push_str(status.as_str());
         }
+        if let Some(details) = self.details {
+            value.push_str("; details=\"");
+            value.push_str(details);
+            value.push('"');
+        }
         HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("flameup-gateway"))
     }
 
@@ -133,6 +141,7 @@ impl From<&Failure> for Problem {
             Failure::Request(error) => of_request(*error),
             Failure::Body(error) => error.into(),
             Failure::Auth(error) => of_auth(*error),
+            Failure::Limited(error) => of_limit(*error),
             Failure::Route(error) => of_route(*error),
             Failure::OnlyIfCached => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -231,6 +240,28 @@ fn of_auth(error: auth::Error) -> Problem {
             ..Problem::new(StatusCode::FORBIDDEN, "http_request_denied", "")
         },
     }
+}
+
+/// Not to be taken for a refusal of the budget's: here it helps nobody to wait for Flameup.
+fn of_limit(error: limit::Error) -> Problem {
+    let (details, message) = match error {
+        limit::Error::Rate { .. } => (
+            "client_rate_limit",
+            "This client sends more requests a second than it may send this gateway; repeat after \
+             Retry-After",
+        ),
+        limit::Error::Concurrency => (
+            "client_concurrency_limit",
+            "This client has more requests under way than it may have at this gateway; wait for \
+             one to end",
+        ),
+    };
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    Problem {
+        details: Some(details),
+        ..Problem::new(status, "http_request_denied", message)
+    }
+    .after(error.retry_after())
 }
 
 fn of_route(error: route::Error) -> Problem {

@@ -5,14 +5,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+mod admin_token;
+mod callers;
 mod keys;
+pub mod reload;
+mod watched;
 
 use crate::admin::Admin;
-use crate::auth::{Caller, Callers};
+use crate::auth::Callers;
 use crate::cache::Settings;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
@@ -20,22 +25,20 @@ use crate::config::{self, Config, ListenAddress, WorkspaceId, WorkspaceName};
 use crate::gateway::{Bounds, Gateway};
 use crate::server::listener::Listener;
 use crate::server::{Numbers, Server};
-use crate::shield::queue::{CallerId, Class};
 use crate::shield::{self, Shield};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{self, Upstream};
 use crate::workspace::Workspace;
-use keys::Keyed;
+use admin_token::TokenFile;
+use callers::Roll;
+use keys::KeyRing;
 
 /// Between two rounds of letting go of what the cache need not keep.
 const MAINTENANCE: Duration = Duration::from_secs(1);
 
 /// How long operators' requests under way may take once the gateway has drained.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
-
-/// What callers without a token are called.
-const ANONYMOUS: &str = "anonymous";
 
 /// A gateway that listens. Dropping it ends it at once; [`Running::drain`] ends it well.
 #[derive(Debug)]
@@ -47,6 +50,11 @@ pub struct Running {
     addresses: Vec<ListenAddress>,
     admin_address: Option<ListenAddress>,
     drain_timeout: Duration,
+    workspaces: Workspaces,
+    roll: Mutex<Roll>,
+    keys: Arc<KeyRing>,
+    admin_token: Arc<TokenFile>,
+    telemetry: Arc<Telemetry>,
     /// Ended with the gateway.
     _chores: JoinSet<()>,
 }
@@ -84,14 +92,12 @@ impl Running {
         };
 
         let workspaces = workspaces(config, &clock);
-        let callers = callers(config, &workspaces);
-        let keyed = keyed(config, &workspaces);
-        let telemetry = Arc::new(Telemetry::new(
-            Metrics::new(callers.iter()),
-            config.telemetry.access_log,
-        ));
+        let mut roll = Roll::new(clock.clone());
+        let callers = roll.call(config, &workspaces);
+        let keys = key_ring(config, &workspaces, &clock);
+        let telemetry = telemetry(config, &callers);
         let gateway = Gateway::new(
-            workspaces.into_values().collect(),
+            workspaces.values().cloned().collect(),
             callers,
             settings(config),
             upstream,
@@ -99,24 +105,20 @@ impl Running {
             clock,
             Arc::clone(&telemetry),
         );
-        let numbers = Numbers {
-            open: telemetry.metrics().connections().clone(),
-            refused: telemetry.metrics().connections_refused().clone(),
-        };
-        let data = Server::new(Arc::clone(&gateway), &config.server.limits, numbers);
+        let limits = &config.server.limits;
+        let data = Server::new(Arc::clone(&gateway), limits, numbers(&telemetry));
         let addresses = addresses(&listeners);
         let shown = addresses.iter().map(ToString::to_string);
         let admin = Arc::new(Admin::new(
             Arc::clone(&gateway),
-            telemetry,
+            Arc::clone(&telemetry),
             config.admin.token.clone(),
             shown.collect(),
         ));
-        let operators = Server::new(
-            Arc::clone(&admin),
-            &config.server.limits,
-            Numbers::default(),
-        );
+        let operators = Server::new(Arc::clone(&admin), limits, Numbers::default());
+
+        let overlap = config.secrets.overlap;
+        let admin_token = TokenFile::new(Arc::clone(&admin), config.admin.clone(), overlap);
 
         let running = Self {
             addresses,
@@ -124,7 +126,12 @@ impl Running {
                 .as_ref()
                 .and_then(|listener| listener.address().ok()),
             drain_timeout: config.server.drain_timeout,
-            _chores: chores(&gateway, keyed),
+            _chores: chores(&gateway, &keys, &admin_token),
+            workspaces,
+            roll: Mutex::new(roll),
+            keys,
+            admin_token,
+            telemetry,
             gateway,
             data,
             admin,
@@ -152,6 +159,17 @@ impl Running {
     /// Where operators are listened to.
     pub fn admin_address(&self) -> Option<&ListenAddress> {
         self.admin_address.as_ref()
+    }
+
+    /// Takes over what of another configuration can change while the gateway runs; see
+    /// [`reload::Reloader`], which makes sure that nothing else differs.
+    fn reconfigure(&self, config: &Config) {
+        let callers = self.roll.lock().call(config, &self.workspaces);
+        self.gateway.replace_callers(callers);
+        let overlap = config.secrets.overlap;
+        self.keys.reconfigure(&config.workspaces, overlap);
+        self.admin_token.reconfigure(&config.admin, overlap);
+        self.telemetry.set_access_log(config.telemetry.access_log);
     }
 
     /// Stops accepting, lets what was accepted finish, and ends. Takes no longer than the
@@ -198,6 +216,22 @@ fn addresses(listeners: &[Listener]) -> Vec<ListenAddress> {
         .collect()
 }
 
+fn telemetry(config: &Config, callers: &Callers) -> Arc<Telemetry> {
+    let configured = &config.telemetry;
+    Arc::new(Telemetry::new(
+        Metrics::new(callers.iter()),
+        configured.access_log,
+        configured.hash_key.as_ref(),
+    ))
+}
+
+fn numbers(telemetry: &Telemetry) -> Numbers {
+    Numbers {
+        open: telemetry.metrics().connections().clone(),
+        refused: telemetry.metrics().connections_refused().clone(),
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     let cache = &config.cache;
     Settings {
@@ -226,53 +260,10 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn callers(config: &Config, workspaces: &Workspaces<'_>) -> Callers {
-    let mut ids = (0..=u32::MAX).map(CallerId);
-    let mut caller = |name: &str, workspace: &WorkspaceName, scopes, class, weight| {
-        let id = ids.next().unwrap_or(CallerId(u32::MAX));
-        let workspace = Arc::clone(&workspaces[workspace]);
-        Arc::new(Caller::new(
-            name,
-            id,
-            workspace,
-            scopes,
-            class_of(class),
-            weight,
-        ))
-    };
-    let mut callers = Callers::default();
-    for (name, client) in &config.clients {
-        let (scopes, class, weight) = (client.scopes, client.class, client.weight);
-        let caller = caller(name.as_str(), &client.workspace, scopes, class, weight);
-        for digest in &client.token_sha256 {
-            callers.add(*digest.as_bytes(), Arc::clone(&caller));
-        }
-    }
-    if let Some(anonymous) = &config.anonymous {
-        let (scopes, class, weight) = (anonymous.scopes, anonymous.class, anonymous.weight);
-        callers.allow_anonymous(caller(
-            ANONYMOUS,
-            &anonymous.workspace,
-            scopes,
-            class,
-            weight,
-        ));
-    }
-    callers
-}
-
-fn class_of(class: config::Class) -> Class {
-    match class {
-        config::Class::Interactive => Class::Interactive,
-        config::Class::Service => Class::Service,
-        config::Class::Batch => Class::Batch,
-    }
-}
-
 /// The workspaces by name, each with a number of its own.
-type Workspaces<'c> = BTreeMap<&'c WorkspaceName, Arc<Workspace>>;
+type Workspaces = BTreeMap<WorkspaceName, Arc<Workspace>>;
 
-fn workspaces<'c>(config: &'c Config, clock: &Clock) -> Workspaces<'c> {
+fn workspaces(config: &Config, clock: &Clock) -> Workspaces {
     (0..=u32::MAX)
         .zip(&config.workspaces)
         .map(|(index, (name, workspace))| {
@@ -280,19 +271,20 @@ fn workspaces<'c>(config: &'c Config, clock: &Clock) -> Workspaces<'c> {
             let shield = shield(workspace, config.upstream.timeout, clock);
             let email_case = config.cache.email_case;
             (
-                name,
+                name.clone(),
                 Arc::new(Workspace::new(name.as_str(), index, shield, id, email_case)),
             )
         })
         .collect()
 }
 
-/// Where the keys of each workspace come from.
-fn keyed(config: &Config, workspaces: &Workspaces<'_>) -> Vec<Keyed> {
-    let of = |(name, workspace): (&&WorkspaceName, &Arc<Workspace>)| {
-        Some((Arc::clone(workspace), config.workspaces.get(*name)?.clone()))
+/// The keys of each workspace, and where they come from.
+fn key_ring(config: &Config, workspaces: &Workspaces, clock: &Clock) -> Arc<KeyRing> {
+    let of = |(name, workspace): (&WorkspaceName, &Arc<Workspace>)| {
+        Some((Arc::clone(workspace), config.workspaces.get(name)?.clone()))
     };
-    workspaces.iter().filter_map(of).collect()
+    let keyed = workspaces.iter().filter_map(of);
+    KeyRing::new(keyed, config.secrets.overlap, clock.clone())
 }
 
 fn shield(workspace: &config::Workspace, timeout: Duration, clock: &Clock) -> Arc<Shield> {
@@ -313,10 +305,11 @@ fn shield(workspace: &config::Workspace, timeout: Duration, clock: &Clock) -> Ar
 }
 
 /// What has to be done from time to time.
-fn chores(gateway: &Arc<Gateway>, keyed: Vec<Keyed>) -> JoinSet<()> {
+fn chores(gateway: &Arc<Gateway>, keys: &Arc<KeyRing>, token: &Arc<TokenFile>) -> JoinSet<()> {
     let mut chores = JoinSet::new();
     chores.spawn(maintain(Arc::clone(gateway)));
-    keys::reload(keyed, &mut chores);
+    keys.watch(&mut chores);
+    chores.spawn(Arc::clone(token).watch());
     chores
 }
 

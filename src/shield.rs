@@ -233,11 +233,12 @@ impl Shield {
         })
     }
 
-    /// Takes the keys as they are now configured. A new one is tried at once.
-    pub fn replace_keys(&self, keys: Vec<ApiKey>) {
+    /// Takes the keys as they are now configured, and `former` ones to fall back on. A new one is
+    /// tried at once.
+    pub fn replace_keys(&self, keys: Vec<ApiKey>, former: Vec<ApiKey>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        state.change_keys(now, |all| all.replace(keys));
+        state.change_keys(now, |all| all.replace(keys, former));
         self.key_refused
             .store(state.keys.is_refused(), Ordering::Relaxed);
         state.stir(now);

@@ -2,10 +2,12 @@
 //!
 //! # Invariants
 //! - No metric label and no log field holds an identifier, an e-mail, a token or a key. People
-//!   appear as keyed hashes; the key is random and lives as long as the process.
+//!   appear as keyed hashes; the key is random and lives as long as the process, unless one is
+//!   configured.
 //! - A failure is logged once, where it is handled: here.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -19,7 +21,7 @@ pub mod metrics;
 mod shield;
 
 use crate::cache::key::CacheKey;
-use crate::config::AccessLog;
+use crate::config::{AccessLog, HashKey};
 use crate::failure::Failure;
 use crate::gateway::exchange::Ended;
 use crate::shield::queue::Class;
@@ -31,7 +33,8 @@ use metrics::Metrics;
 #[derive(Debug)]
 pub struct Telemetry {
     metrics: Metrics,
-    access_log: AccessLog,
+    /// An [`AccessLog`] as a number; may change while requests are answered.
+    access_log: AtomicU8,
     hash_key: hmac::Key,
     /// Workspaces whose key somebody else was seen to spend, so that it is said once.
     shared_keys: Mutex<HashSet<String>>,
@@ -101,20 +104,29 @@ impl Drop for Spend<'_> {
 }
 
 impl Telemetry {
-    /// Telemetry that writes the access log as told.
+    /// Telemetry that writes the access log as told, and hashes people's names with `hash_key`, or
+    /// with one that it makes up.
     ///
     /// # Panics
     /// When the system has no random numbers to give.
-    pub fn new(metrics: Metrics, access_log: AccessLog) -> Self {
-        let hash_key =
-            hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())
-                .expect("the system gives random numbers");
+    pub fn new(metrics: Metrics, access_log: AccessLog, hash_key: Option<&HashKey>) -> Self {
+        let algorithm = hmac::HMAC_SHA256;
+        let random = || {
+            hmac::Key::generate(algorithm, &aws_lc_rs::rand::SystemRandom::new())
+                .expect("the system gives random numbers")
+        };
+        let given = |key: &HashKey| hmac::Key::new(algorithm, key.expose().as_bytes());
         Self {
             metrics,
-            access_log,
-            hash_key,
+            access_log: AtomicU8::new(access_log as u8),
+            hash_key: hash_key.map_or_else(random, given),
             shared_keys: Mutex::default(),
         }
+    }
+
+    /// Writes the access log as told from now on.
+    pub fn set_access_log(&self, access_log: AccessLog) {
+        self.access_log.store(access_log as u8, Ordering::Relaxed);
     }
 
     /// The metrics.
@@ -125,11 +137,9 @@ impl Telemetry {
     /// Counts a request that was answered, and logs it if the access log wants it.
     pub fn answered(&self, ended: &Ended<'_>) {
         self.metrics.answered(ended);
-        let wanted = match self.access_log {
-            AccessLog::Off => false,
-            AccessLog::Errors => is_error(ended.status),
-            AccessLog::All => true,
-        };
+        let access_log = self.access_log.load(Ordering::Relaxed);
+        let wanted = access_log == AccessLog::All as u8
+            || (access_log == AccessLog::Errors as u8 && is_error(ended.status));
         if wanted {
             info!(
                 target: "flameup_gateway::access",

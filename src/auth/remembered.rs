@@ -79,11 +79,18 @@ mod tests {
     use super::*;
     use crate::cache::fixture::workspace;
     use crate::config::{EmailCase, Scopes};
-    use crate::shield::queue::Class;
+    use crate::shield::queue::{CallerId, Class};
 
     fn caller() -> Arc<Caller> {
         let workspace = Arc::new(workspace(0, EmailCase::Insensitive));
-        let caller = Caller::new("c", 0, workspace, Scopes::NONE, Class::Interactive, 1);
+        let caller = Caller::new(
+            "c",
+            CallerId(0),
+            workspace,
+            Scopes::NONE,
+            Class::Interactive,
+            1,
+        );
         Arc::new(caller)
     }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::environment::Environment;
 use super::layers::Layers;
-use super::secret::{AdminToken, SecretSource};
+use super::secret::{self, AdminToken, SecretSource};
 use super::server::ListenAddress;
 use super::{Error, units};
 
@@ -16,6 +17,20 @@ pub struct Admin {
     pub listen: Option<ListenAddress>,
     /// What operators must present; required beyond loopback, otherwise `None` unless configured.
     pub token: Option<AdminToken>,
+    /// Where it was read from.
+    pub token_source: Option<SecretSource>,
+}
+
+impl Admin {
+    /// Reads the token again, if there is one.
+    ///
+    /// # Errors
+    /// When its file does not hold a token.
+    pub fn reload(&self) -> Result<Option<AdminToken>, secret::Error> {
+        let source = self.token_source.clone();
+        let read = |source| AdminToken::read(source, &Environment::default());
+        source.map(read).transpose()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,14 +54,16 @@ impl RawAdmin {
             );
             return Err(layers.refuse("admin.listen", problem));
         }
-        let token = self
-            .token_file
-            .map(|file| AdminToken::read(SecretSource::File(file), layers.environment()))
+        let token_source = self.token_file.map(SecretSource::File);
+        let token = token_source
+            .clone()
+            .map(|source| AdminToken::read(source, layers.environment()))
             .transpose()
             .map_err(|source| layers.secret("admin.token_file", source))?;
         Ok(Admin {
             listen: self.listen,
             token,
+            token_source,
         })
     }
 }

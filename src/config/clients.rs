@@ -29,6 +29,8 @@ pub struct Client {
     /// Its share beside others of its class, 1 to 1000. Default 1.
     #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
     pub weight: u32,
+    /// How much it may ask of this gateway. Default: whatever it likes.
+    pub limits: InboundLimits,
 }
 
 /// Callers without a token; only where nobody but this machine can call.
@@ -44,6 +46,24 @@ pub struct Anonymous {
     /// Their share, all together, beside others of their class, 1 to 1000. Default 1.
     #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
     pub weight: u32,
+    /// How much they may ask of this gateway, all together. Default: whatever they like.
+    pub limits: InboundLimits,
+}
+
+/// How much one client may ask of this gateway, answered from memory or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct InboundLimits {
+    /// Requests a second on average, up to a million. Default 0: no limit.
+    #[serde(deserialize_with = "units::count::<0, 1_000_000, _, _>")]
+    pub requests: u32,
+    /// Requests that may come at once after a pause, up to a million. Default 0: as many as a
+    /// second has.
+    #[serde(deserialize_with = "units::count::<0, 1_000_000, _, _>")]
+    pub burst: u32,
+    /// Requests under way at a time, up to a million. Default 0: no limit.
+    #[serde(deserialize_with = "units::count::<0, 1_000_000, _, _>")]
+    pub concurrent: u32,
 }
 
 /// How urgent a caller's lookups are; the first is served first.
@@ -142,10 +162,12 @@ fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TokenDigest
 
 /// What a caller has that says nothing else, its workspace apart.
 pub(super) fn defaults() -> Dict {
-    let settings: [(&str, Value); 3] = [
+    let limits = ["requests", "burst", "concurrent"].map(|key| (key.to_owned(), Value::from(0)));
+    let settings: [(&str, Value); 4] = [
         ("scopes", vec!["people:read"].into()),
         ("class", Class::Interactive.word().into()),
         ("weight", 1.into()),
+        ("limits", Dict::from(limits).into()),
     ];
     settings.map(|(key, value)| (key.to_owned(), value)).into()
 }

@@ -1,5 +1,7 @@
 //! The effective settings, for the `check` command: every value and where it came from.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
 use figment::value::{Dict, Value};
@@ -18,6 +20,8 @@ struct Setting {
     /// As in TOML, secrets redacted.
     value: String,
     origin: String,
+    /// A hash of the whole value, where what is shown of it does not tell it apart.
+    fingerprint: u64,
 }
 
 /// Every effective setting, by key.
@@ -31,8 +35,29 @@ impl Report {
         Self(settings)
     }
 
+    pub(super) fn changed_since(&self, earlier: &Self) -> Vec<String> {
+        let by_key = |report: &Self| -> BTreeMap<String, u64> {
+            let settings = report.0.iter();
+            settings
+                .map(|setting| (setting.key.clone(), setting.fingerprint))
+                .collect()
+        };
+        let (now, mut before) = (by_key(self), by_key(earlier));
+        let mut changed: Vec<String> = now
+            .into_iter()
+            .filter(|(key, fingerprint)| before.remove(key) != Some(*fingerprint))
+            .map(|(key, _)| key)
+            .collect();
+        changed.extend(before.into_keys());
+        changed.sort_unstable();
+        changed
+    }
+
     pub(super) fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
-        for Setting { key, value, origin } in &self.0 {
+        for setting in &self.0 {
+            let Setting {
+                key, value, origin, ..
+            } = setting;
             let line = format!("{key} = {value}");
             writeln!(out, "{line:<ORIGIN_COLUMN$}  # {origin}")?;
         }
@@ -50,6 +75,7 @@ fn collect(layers: &Layers, prefix: &str, table: &Dict, settings: &mut Vec<Setti
         settings.push(Setting {
             value: written(name, value),
             origin: layers.origin_of(value).to_string(),
+            fingerprint: fingerprint(value),
             key,
         });
         for (secret, place) in secrets_behind(name, value) {
@@ -57,8 +83,28 @@ fn collect(layers: &Layers, prefix: &str, table: &Dict, settings: &mut Vec<Setti
                 key: format!("{prefix}{secret}"),
                 value: "<redacted>".to_owned(),
                 origin: place.to_string(),
+                // Another place is another value of the key that names it.
+                fingerprint: 0,
             });
         }
+    }
+}
+
+/// Tells one value from another, where both are read by the same program.
+fn fingerprint(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    whole(value).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The value with nothing left out; for hashing alone.
+fn whole(value: &Value) -> String {
+    match value {
+        Value::Array(_, items) => {
+            let items: Vec<_> = items.iter().map(whole).collect();
+            format!("[{}]", items.join(", "))
+        }
+        other => written("", other),
     }
 }
 
@@ -66,12 +112,10 @@ fn collect(layers: &Layers, prefix: &str, table: &Dict, settings: &mut Vec<Setti
 fn secrets_behind(name: &str, value: &Value) -> Vec<(String, Origin)> {
     let in_file = |place: String| Origin::File(place.into());
     let origin: fn(String) -> Origin = match name {
-        "token_file" => {
+        "token_file" | "hash_key_file" => {
+            let secret = name.trim_end_matches("_file").to_owned();
             let place = value.as_str().map(|place| in_file(place.to_owned()));
-            return place
-                .map(|place| ("token".to_owned(), place))
-                .into_iter()
-                .collect();
+            return place.map(|place| (secret, place)).into_iter().collect();
         }
         "api_key_file" => in_file,
         "api_key_env" => Origin::Environment,

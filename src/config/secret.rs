@@ -19,6 +19,9 @@ const MAX_BYTES: usize = 4096;
 /// Shorter admin tokens could be guessed over the network.
 const MIN_ADMIN_TOKEN_BYTES: usize = 16;
 
+/// With a shorter one, whoever has a log could try all there are.
+const MIN_HASH_KEY_BYTES: usize = 32;
+
 /// A Flameup API key.
 #[derive(Clone, Debug)]
 pub struct ApiKey(SecretString);
@@ -56,12 +59,40 @@ impl AdminToken {
     pub fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
         let token = read(source.clone(), environment)?;
         if token.expose_secret().len() < MIN_ADMIN_TOKEN_BYTES {
-            return Err(Error::Short(source));
+            return Err(Error::Short(source, MIN_ADMIN_TOKEN_BYTES));
         }
         Ok(Self(token))
     }
 
     /// The token itself, for comparison and nothing else.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// Two tokens of ours, as with keys.
+impl PartialEq for AdminToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for AdminToken {}
+
+/// What people's names are hashed with where they are logged.
+#[derive(Clone, Debug)]
+pub struct HashKey(SecretString);
+
+impl HashKey {
+    pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
+        let key = read(source.clone(), environment)?;
+        if key.expose_secret().len() < MIN_HASH_KEY_BYTES {
+            return Err(Error::Short(source, MIN_HASH_KEY_BYTES));
+        }
+        Ok(Self(key))
+    }
+
+    /// The key itself, for hashing and nothing else.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -114,9 +145,9 @@ pub enum Error {
     /// More than any key has.
     #[error("{0} is longer than {MAX_BYTES} bytes")]
     Long(SecretSource),
-    /// Too short for an admin token.
-    #[error("{0} is shorter than {MIN_ADMIN_TOKEN_BYTES} characters")]
-    Short(SecretSource),
+    /// Too short to be beyond guessing.
+    #[error("{0} is shorter than {1} characters")]
+    Short(SecretSource, usize),
 }
 
 fn read(source: SecretSource, environment: &Environment) -> Result<SecretString, Error> {

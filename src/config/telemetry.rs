@@ -1,21 +1,53 @@
 //! `[telemetry]`: what is logged, and how.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::filter::Targets;
 
-use super::units;
+use super::layers::Layers;
+use super::secret::{HashKey, SecretSource};
+use super::{Error, units};
 
 /// Logs.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
+#[derive(Clone, Debug)]
 pub struct Telemetry {
     /// Default auto.
     pub log_format: LogFormat,
     /// Levels, per target if wanted: `"info,flameup_gateway::cache=debug"`. Default `"info"`.
-    #[serde(deserialize_with = "targets")]
     pub log_filter: Targets,
     /// Which requests are logged. Default errors.
     pub access_log: AccessLog,
+    /// What people's names are hashed with. Default none: made up for the life of the process.
+    pub hash_key: Option<HashKey>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawTelemetry {
+    log_format: LogFormat,
+    #[serde(deserialize_with = "targets")]
+    log_filter: Targets,
+    access_log: AccessLog,
+    #[serde(default, deserialize_with = "units::path")]
+    hash_key_file: Option<PathBuf>,
+}
+
+impl RawTelemetry {
+    /// Reads the key that people's names are hashed with.
+    pub(super) fn resolve(self, layers: &Layers) -> Result<Telemetry, Error> {
+        let hash_key = self
+            .hash_key_file
+            .map(|file| HashKey::read(SecretSource::File(file), layers.environment()))
+            .transpose()
+            .map_err(|source| layers.secret("telemetry.hash_key_file", source))?;
+        Ok(Telemetry {
+            log_format: self.log_format,
+            log_filter: self.log_filter,
+            access_log: self.access_log,
+            hash_key,
+        })
+    }
 }
 
 /// How a log line is written.

@@ -10,6 +10,7 @@ pub mod id;
 use crate::auth::Caller;
 use crate::cache::status::CacheStatus;
 use crate::clock::Clock;
+use crate::limit::{self, UnderWay};
 use crate::route::Route;
 use crate::telemetry::Telemetry;
 use id::RequestId;
@@ -25,6 +26,8 @@ pub struct Exchange<'g> {
     began_at: Instant,
     caller: Option<&'g Caller>,
     route: &'static str,
+    /// Where its client has limits.
+    under_way: Option<UnderWay>,
     telemetry: &'g Telemetry,
     clock: &'g Clock,
     ended: bool,
@@ -62,6 +65,7 @@ impl<'g> Exchange<'g> {
             began_at: now,
             caller: None,
             route: "none",
+            under_way: None,
             telemetry,
             clock,
             ended: false,
@@ -76,6 +80,29 @@ impl<'g> Exchange<'g> {
     /// Notes who asks.
     pub fn asked_by(&mut self, caller: &'g Caller) {
         self.caller = Some(caller);
+    }
+
+    /// Holds the client that asks to its limits.
+    ///
+    /// # Errors
+    /// When this request is one too many.
+    pub fn admit(&mut self) -> Result<(), limit::Error> {
+        let Some((name, limiter)) = self.caller.and_then(Caller::limited) else {
+            return Ok(());
+        };
+        match limiter.admit(self.began_at) {
+            Ok(under_way) => self.under_way = Some(under_way),
+            Err(error) => {
+                self.telemetry.metrics().limited(name, error.word());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// What counts the request as under way, for a body that outlives it.
+    pub fn under_way(&mut self) -> Option<UnderWay> {
+        self.under_way.take()
     }
 
     /// Notes which route is taken, by the word for it in metrics and logs.

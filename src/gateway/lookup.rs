@@ -45,7 +45,7 @@ use super::exchange::id::RequestId;
 use super::read::Read;
 use super::{Gateway, check_head, patience};
 use crate::answer::{self, Answer};
-use crate::auth::Caller;
+use crate::auth::{Caller, Callers};
 use crate::body;
 use crate::cache::Cache;
 use crate::cache::collapse;
@@ -158,17 +158,19 @@ impl Asking {
 
 impl Gateway {
     /// Answers a lookup of many.
-    pub(super) async fn look_up_many<B>(
-        self: &Arc<Self>,
+    pub(super) async fn look_up_many<'g, B>(
+        self: &'g Arc<Self>,
+        callers: &'g Callers,
         request: request::Parts,
         body: B,
-        mut exchange: Exchange<'_>,
+        mut exchange: Exchange<'g>,
     ) -> Response<body::Body>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         exchange.took_route(ROUTE);
-        let answered = self.look_up_all(&request, body, &mut exchange).await;
+        let looked_up = self.look_up_all(callers, &request, body, &mut exchange);
+        let answered = looked_up.await;
         let id = exchange.id().to_header();
         let response = match answered {
             Ok(body) => answer::to_lookup_of_many(body, id),
@@ -181,6 +183,7 @@ impl Gateway {
 
     async fn look_up_all<'g, B>(
         self: &'g Arc<Self>,
+        callers: &'g Callers,
         request: &request::Parts,
         body: B,
         exchange: &mut Exchange<'g>,
@@ -189,8 +192,9 @@ impl Gateway {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         check_head(request, &self.bounds)?;
-        let caller = self.callers.identify(&request.headers)?;
+        let caller = callers.identify(&request.headers)?;
         exchange.asked_by(caller);
+        exchange.admit()?;
         if request.method != Method::POST {
             return Err(route::Error::Method { allow: "POST" }.into());
         }

@@ -138,19 +138,23 @@ impl Keys {
 
     /// Takes the keys as they are now configured; none at all changes nothing.
     ///
-    /// A key that is in use and not refused stays so. Otherwise the first one that is new, or was
+    /// A key that is in use and not refused stays so, unless it is now among the `former` ones,
+    /// which are there for when all others are refused. Otherwise the first one that is new, or was
     /// not refused, is in use at once.
-    pub fn replace(&mut self, keys: Vec<ApiKey>) {
-        let mut slots = distinct(keys);
-        if slots.is_empty() {
+    pub fn replace(&mut self, mut keys: Vec<ApiKey>, former: Vec<ApiKey>) {
+        if keys.is_empty() {
             return;
         }
+        let configured = distinct(keys.clone()).len();
+        keys.extend(former);
+        let mut slots = distinct(keys);
         for slot in &mut slots {
             let known = self.slots.iter().find(|known| known.key == slot.key);
             slot.refused = known.is_some_and(|known| known.refused);
         }
         let current = &self.slots[self.current].key;
-        let kept = slots.iter().position(|slot| slot.key == *current);
+        let mut kept = slots.iter().take(configured);
+        let kept = kept.position(|slot| slot.key == *current);
         self.slots = slots;
         self.choose(kept);
     }
@@ -279,7 +283,21 @@ mod tests {
     }
 
     fn replace(keys: &mut Keys, names: &[&str]) {
-        keys.replace(names.iter().map(|name| key(name)).collect());
+        keys.replace(names.iter().map(|name| key(name)).collect(), Vec::new());
+    }
+
+    #[test]
+    fn a_former_key_is_used_when_its_successor_is_refused_and_gone_when_it_is_forgotten() {
+        let now = Instant::now();
+        let mut keys = keys(&["old"]);
+        send(&mut keys, Verdict::Accepted, now);
+        keys.replace(vec![key("new")], vec![key("old")]);
+        assert_eq!(send(&mut keys, Verdict::Accepted, now), "new");
+        assert_eq!(send(&mut keys, Verdict::Refused, now), "new");
+        assert_eq!(send(&mut keys, Verdict::Accepted, now), "old");
+        replace(&mut keys, &["new"]);
+        assert!(!keys.all().any(|known| *known == key("old")));
+        assert_eq!(send(&mut keys, Verdict::Accepted, now), "new");
     }
 
     /// Sends one request, and returns the key that it carried.
@@ -522,7 +540,8 @@ mod tests {
                     Step::Know(which) => knows = which,
                     Step::Configure(which) => {
                         let changed = which.iter().any(|index| !configured.contains(index));
-                        keys.replace(which.iter().map(|&index| all[index].clone()).collect());
+                        let chosen = which.iter().map(|&index| all[index].clone());
+                        keys.replace(chosen.collect(), Vec::new());
                         prop_assert!(!changed || keys.admit(now).is_ok());
                         configured = which;
                     }

@@ -129,7 +129,7 @@ fn a_new_key_is_tried_at_once_though_the_one_before_drew_a_429() {
     assert_eq!(over(first), Some(SECOND * 60));
     drop(permits);
     assert!(shield.admit_now(&claim()).is_err());
-    shield.replace_keys(vec![key_of("b")]);
+    shield.replace_keys(vec![key_of("b")], Vec::new());
     assert_eq!(over(late), None, "it was sent with the key before");
     assert!(shield.admit_now(&claim()).is_ok());
 }

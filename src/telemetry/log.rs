@@ -9,7 +9,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{LogFormat, Telemetry};
 
@@ -17,11 +17,25 @@ use crate::config::{LogFormat, Telemetry};
 /// waits for the log.
 const BUFFERED_LINES: usize = 16 * 1024;
 
+/// A process's log.
+#[derive(Debug)]
+pub struct Log(reload::Handle<Targets, Registry>);
+
+impl Log {
+    /// Lets through what `configured` says from now on.
+    pub fn filter(&self, configured: &Targets) {
+        // It fails only when nothing logs any more.
+        let _ = self.0.reload(without_foreign_detail(configured));
+    }
+}
+
 /// Starts logging for this process, as configured. Lines are written until the guard is dropped.
 ///
 /// # Errors
 /// When something in this process logs already.
-pub fn start(config: &Telemetry) -> Result<WorkerGuard, Box<dyn std::error::Error + Send + Sync>> {
+pub fn start(
+    config: &Telemetry,
+) -> Result<(Log, WorkerGuard), Box<dyn std::error::Error + Send + Sync>> {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
@@ -31,11 +45,11 @@ pub fn start(config: &Telemetry) -> Result<WorkerGuard, Box<dyn std::error::Erro
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let filter = without_foreign_detail(&config.log_filter);
+    let (filter, handle) = reload::Layer::new(without_foreign_detail(&config.log_filter));
     tracing_subscriber::registry()
         .with(layer(json, writer).with_filter(filter))
         .try_init()?;
-    Ok(guard)
+    Ok((Log(handle), guard))
 }
 
 fn layer<W>(json: bool, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>

@@ -52,6 +52,7 @@ pub struct Metrics {
     invalidations: Family<CauseLabels, Counter>,
     looked_up: Family<BatchLabels, Counter>,
     no_room: Counter,
+    limited: Family<LimitLabels, Counter>,
 }
 
 /// By caller, one counter for each route that memory may answer.
@@ -81,6 +82,12 @@ struct BatchLabels {
     workspace: String,
     client: String,
     cache: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabels {
+    client: String,
+    limit: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -144,6 +151,7 @@ impl Metrics {
             invalidations: Family::default(),
             looked_up: Family::default(),
             no_room: Counter::default(),
+            limited: Family::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -234,6 +242,14 @@ impl Metrics {
     /// Counts a lookup of many whose answer there was no room for.
     pub fn no_room(&self) {
         self.no_room.inc();
+    }
+
+    /// Counts a request that is more than its client may ask.
+    pub fn limited(&self, client: &str, limit: &'static str) {
+        let client = client.to_owned();
+        self.limited
+            .get_or_create(&LimitLabels { client, limit })
+            .inc();
     }
 
     /// Counts an alarm about a key.
@@ -359,6 +375,11 @@ impl Metrics {
             "connections_refused",
             "Client connections beyond server.limits.connections",
             self.connections_refused.clone(),
+        );
+        registry.register(
+            "client_limited",
+            "Requests that were more than their client may ask of this gateway",
+            self.limited.clone(),
         );
         self.register_cache(registry);
     }

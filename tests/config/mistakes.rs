@@ -15,7 +15,7 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
     (
         "redis.url = 'redis://a'",
         "redis (inline): unknown key, known here are server, admin, upstream, workspaces, \
-         clients, anonymous, cache, telemetry",
+         clients, anonymous, cache, secrets, telemetry",
     ),
     (
         "workspaces.acme.api_key = 'SECRET'",

@@ -9,6 +9,7 @@ mod breaker;
 mod budget_metrics;
 mod canary;
 mod changes_of_many;
+mod client_limits;
 mod collapsing;
 mod directives;
 mod emails;
