@@ -19,7 +19,7 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode, Version, request};
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use matchit::Router;
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -38,7 +38,7 @@ use crate::gateway::operate::DEFAULT_HOLD;
 use crate::json;
 use crate::problem::Problem;
 use crate::route;
-use crate::server::Application;
+use crate::server::{Application, RequestBody};
 use crate::telemetry::Telemetry;
 use error::Error;
 use wanted::{Erase, Purge, Someone};
@@ -149,7 +149,7 @@ impl Admin {
     async fn answer(
         &self,
         head: &request::Parts,
-        body: Incoming,
+        body: RequestBody,
     ) -> Result<Response<Full<Bytes>>, Error> {
         let has_body = !body.is_end_stream();
         let page = self.admit(head, has_body)?;
@@ -277,7 +277,10 @@ impl Page {
 }
 
 impl Application for Admin {
-    async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<crate::body::Body> {
+    async fn handle(
+        self: &Arc<Self>,
+        request: Request<RequestBody>,
+    ) -> Response<crate::body::Body> {
         let (head, body) = request.into_parts();
         let has_body = !body.is_end_stream();
         let mut response = match self.answer(&head, body).await {
@@ -305,7 +308,7 @@ impl Application for Admin {
     }
 }
 
-async fn read<T: DeserializeOwned>(head: &request::Parts, body: Incoming) -> Result<T, Error> {
+async fn read<T: DeserializeOwned>(head: &request::Parts, body: RequestBody) -> Result<T, Error> {
     let wanted = json::read(&head.headers, body, MAX_BODY_BYTES).await;
     Ok(wanted.map_err(Failure::from)?)
 }

@@ -14,7 +14,7 @@ use http::header::HeaderName;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, request};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 mod change;
 mod decisions;
@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::failure::{Failure, RequestError};
 use crate::problem::Problem;
 use crate::route::Route;
-use crate::server::Application;
+use crate::server::{Application, RequestBody};
 use crate::telemetry::Telemetry;
 use crate::upstream::{BoxError, Upstream};
 use crate::workspace::Workspace;
@@ -229,7 +229,7 @@ impl Gateway {
 }
 
 impl Application for Gateway {
-    async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<body::Body> {
+    async fn handle(self: &Arc<Self>, request: Request<RequestBody>) -> Response<body::Body> {
         Gateway::handle(self, request).await
     }
 

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::problem::Problem;
+use crate::server;
 use crate::upstream::BoxError;
 
 /// Time for a whole body: hundreds of times what 64 KiB take on a slow line.
@@ -56,6 +57,8 @@ pub async fn read<T: DeserializeOwned>(
     let whole = whole.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Error::TooLarge
+        } else if matches!(error.downcast_ref(), Some(server::BodyError::TooSlow)) {
+            Error::TooSlow
         } else {
             Error::Broken
         }

@@ -105,8 +105,9 @@ impl Running {
             clock,
             Arc::clone(&telemetry),
         );
+        let numbers = telemetry.metrics().connections().clone();
         let limits = &config.server.limits;
-        let data = Server::new(Arc::clone(&gateway), limits, numbers(&telemetry));
+        let data = Server::new(Arc::clone(&gateway), limits, numbers);
         let addresses = addresses(&listeners);
         let shown = addresses.iter().map(ToString::to_string);
         let admin = Arc::new(Admin::new(
@@ -223,13 +224,6 @@ fn telemetry(config: &Config, callers: &Callers) -> Arc<Telemetry> {
         configured.access_log,
         configured.hash_key.as_ref(),
     ))
-}
-
-fn numbers(telemetry: &Telemetry) -> Numbers {
-    Numbers {
-        open: telemetry.metrics().connections().clone(),
-        refused: telemetry.metrics().connections_refused().clone(),
-    }
 }
 
 fn settings(config: &Config) -> Settings {

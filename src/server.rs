@@ -4,15 +4,12 @@
 //! whose connection was accepted is answered, within a deadline that nothing outlives.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,15 +17,24 @@ use tracing::warn;
 
 mod activity;
 mod connection;
+mod frames;
 pub mod listener;
+mod numbers;
 mod quiet;
+mod room;
+mod service;
 mod socket;
+mod upload;
 
 use crate::body::Body;
 use crate::config::Limits;
 use crate::problem::Problem;
 use listener::{Listener, Stream};
 use quiet::Quiet;
+use room::Room;
+
+pub use numbers::{Limit, LimitLabels, Numbers};
+pub use upload::{Error as BodyError, RequestBody};
 
 /// How long accepting pauses when the system has no room for one more connection. Trying again at
 /// once would only spin.
@@ -44,7 +50,7 @@ pub trait Application: Send + Sync + 'static {
     /// Answers one request.
     fn handle(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> impl Future<Output = Response<Body>> + Send;
 
     /// Puts a problem with a request that could not even be read into the form of a response.
@@ -56,7 +62,7 @@ pub trait Application: Send + Sync + 'static {
 pub struct Server<A> {
     application: Arc<A>,
     limits: Limits,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     connections: TaskTracker,
     numbers: Numbers,
     /// Connections are asked to end.
@@ -65,22 +71,13 @@ pub struct Server<A> {
     killed: CancellationToken,
 }
 
-/// Numbers that a server keeps up to date.
-#[derive(Clone, Debug, Default)]
-pub struct Numbers {
-    /// Open connections.
-    pub open: Gauge,
-    /// Connections beyond the limit.
-    pub refused: Counter,
-}
-
 impl<A: Application> Server<A> {
     /// A server of `application`, with nothing to listen to yet.
     pub fn new(application: Arc<A>, limits: &Limits, numbers: Numbers) -> Arc<Self> {
         Arc::new(Self {
             application,
             limits: limits.clone(),
-            room: Arc::new(Semaphore::new(limits.connections)),
+            room: Room::new(limits),
             connections: TaskTracker::new(),
             numbers,
             draining: CancellationToken::new(),
@@ -116,7 +113,7 @@ impl<A: Application> Server<A> {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok(stream) => self.begin(stream),
+                    Ok((stream, peer)) => self.begin(stream, peer),
                     Err(error) => {
                         warn!(error = %error, "accepting a connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -135,16 +132,21 @@ impl<A: Application> Server<A> {
             && let Ok(accepted) = timeout(BACKLOG_PAUSE, listener.accept()).await
         {
             // An error here is a client that has left.
-            if let Ok(stream) = accepted {
-                self.begin(stream);
+            if let Ok((stream, peer)) = accepted {
+                self.begin(stream, peer);
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, stream: Stream) {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
-            self.numbers.refused.inc();
-            return; // Dropping it closes it: the client finds out at once.
+    fn begin(self: &Arc<Self>, stream: Stream, peer: Option<IpAddr>) {
+        // Dropping the stream closes it: whoever there is no room for finds out at once.
+        let place = match self.room.take() {
+            Ok(place) => place,
+            Err(limit) => return self.numbers.refused(limit),
+        };
+        let of_peer = match peer.map_or(Ok(None), |peer| self.room.take_of(peer)) {
+            Ok(of_peer) => of_peer,
+            Err(limit) => return self.numbers.refused(limit),
         };
         let server = Arc::clone(self);
         self.connections.spawn(async move {
@@ -156,7 +158,7 @@ impl<A: Application> Server<A> {
                 () = killed => {}
             }
             server.numbers.open.dec();
-            drop(room);
+            drop((place, of_peer));
         });
     }
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
-use super::units::{self, DAY, GIB, KIB, MIB, MILLISECOND};
+use super::limits::Limits;
+use super::units::{self, DAY};
 
 /// The data plane's listeners and limits.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -26,36 +26,6 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// What one client, and all together, may ask of this process.
     pub limits: Limits,
-}
-
-/// Bounds on connections and requests.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub struct Limits {
-    /// Open connections, from 1. Default 10000.
-    #[serde(deserialize_with = "units::count::<1, 1_000_000, _, _>")]
-    pub connections: usize,
-    /// Bytes of a request's head, from 8 KiB (hyper's smallest buffer) to 1 MiB. Default `"16KiB"`.
-    #[serde(deserialize_with = "units::size::<{ 8 * KIB }, MIB, _>")]
-    pub header_bytes: ByteSize,
-    /// Header lines of a request, 1 to 1000. Default 100.
-    #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
-    pub headers: usize,
-    /// Time from a request's first byte to the end of its head; never zero. Default `"10s"`.
-    #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]
-    pub header_timeout: Duration,
-    /// How long a connection may wait for its next request; never zero. Default `"75s"`.
-    #[serde(deserialize_with = "units::duration::<MILLISECOND, DAY, _>")]
-    pub idle_timeout: Duration,
-    /// Bytes of a request's body, up to 1 GiB. Default `"1MiB"`; `"0B"`: only empty bodies.
-    #[serde(deserialize_with = "units::size::<0, GIB, _>")]
-    pub body_bytes: ByteSize,
-    /// Concurrent requests on one HTTP/2 connection, from 1. Default 100.
-    #[serde(deserialize_with = "units::count::<1, 10_000, _, _>")]
-    pub h2_streams: u32,
-    /// Age at which a connection is asked to close, up to 7 days. Default `"1h"`; `"0s"`: never.
-    #[serde(deserialize_with = "units::duration::<0, { 7 * DAY }, _>")]
-    pub connection_max_age: Duration,
 }
 
 /// Somewhere to listen.

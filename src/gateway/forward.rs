@@ -278,7 +278,7 @@ impl Passing {
     fn of_upstream(&self, error: upstream::Error) -> Failure {
         let stage = self.progress.as_ref().map(|progress| progress.stage());
         match (&error, stage) {
-            (_, Some(Stage::TooLarge | Stage::Broken))
+            (_, Some(Stage::TooLarge | Stage::TooSlow | Stage::Broken))
             | (upstream::Error::Timeout, Some(Stage::UnderWay)) => self.of_upload().into(),
             _ => error.into(),
         }
@@ -289,7 +289,7 @@ impl Passing {
         match self.progress.as_ref().map(|progress| progress.stage()) {
             Some(Stage::TooLarge) => RequestError::BodyTooLarge,
             Some(Stage::Broken) | None => RequestError::BodyBroken,
-            Some(Stage::UnderWay | Stage::Ended) => RequestError::BodyTooSlow,
+            Some(Stage::UnderWay | Stage::TooSlow | Stage::Ended) => RequestError::BodyTooSlow,
         }
     }
 

@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::numbers::Limit;
 use crate::config::Limits;
 
 /// A request that the application has, and an answer that hyper has, as [`Activity`] counts both in
 /// one number.
 const REQUEST: u64 = 1;
 const ANSWER: u64 = 1 << 32;
+
+/// How long a client that was told to leave may take to hear it.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What a connection is busy with.
 #[derive(Debug, Default)]
@@ -29,9 +33,27 @@ pub(super) struct Activity {
     requests: AtomicU32,
     /// Bytes of a request's head have come.
     head_begun: AtomicBool,
+    /// Header blocks that have begun so far, on HTTP/2. Written by the connection's own task only.
+    blocks: AtomicU32,
+    /// The client has sent more than it may, and is being told so.
+    parting: AtomicBool,
     /// The connection will be closed soon, and answers should say so.
     ending: AtomicBool,
+    /// Pieces of answers that HTTP/2 still has to send, by when they were handed over.
+    unsent: Unsent,
 }
+
+/// Counts by age: a few counters take turns in counting what is new.
+#[derive(Debug, Default)]
+struct Unsent {
+    turn: AtomicU32,
+    counts: [AtomicU32; TURNS],
+}
+
+/// Counters that take turns. Each is on for a quarter of the time a client has; when its turn comes
+/// again, whatever it counted is long gone.
+const TURNS: usize = 8;
+const TURNS_OF_PATIENCE: u32 = 4;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +82,34 @@ impl Activity {
         }
     }
 
-    /// Bytes have come in.
+    /// Bytes have come in, on HTTP/1.
     pub(super) fn received(&self) {
         if self.phase() == Phase::Idle {
             self.head_begun.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A header block is open, or is not, on HTTP/2.
+    pub(super) fn has_open_block(&self, open: bool) {
+        if open != self.head_begun.load(Ordering::Relaxed) {
+            self.head_begun.store(open, Ordering::Relaxed);
+            let blocks = self.blocks.load(Ordering::Relaxed);
+            self.blocks.store(blocks.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The client is being told that it has sent too much.
+    pub(super) fn part(&self) {
+        self.parting.store(true, Ordering::Relaxed);
+    }
+
+    /// A piece of an answer is there to be sent on HTTP/2, until the guard is dropped.
+    fn hands_over(self: &Arc<Self>) -> Sending {
+        let turn = self.unsent.turn.load(Ordering::Relaxed) as usize % TURNS;
+        self.unsent.counts[turn].fetch_add(1, Ordering::Relaxed);
+        Sending {
+            activity: Arc::clone(self),
+            turn,
         }
     }
 
@@ -79,12 +125,43 @@ impl Activity {
 
     /// A request goes to the application, until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
-        self.head_begun.store(false, Ordering::Relaxed);
+        if self.blocks.load(Ordering::Relaxed) == 0 {
+            // On HTTP/2, where blocks are counted, another may have begun already.
+            self.head_begun.store(false, Ordering::Relaxed);
+        }
         let requests = self.requests.load(Ordering::Relaxed);
         self.requests
             .store(requests.wrapping_add(1), Ordering::Relaxed);
         self.open.fetch_add(REQUEST, Ordering::Relaxed);
         UnderWay(Some(Arc::clone(self)))
+    }
+}
+
+impl Unsent {
+    /// Has the next counter count from now on.
+    fn take_turns(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is something from so long ago that patience is at its end.
+    fn has_old(&self) -> bool {
+        let turn = self.turn.load(Ordering::Relaxed) as usize;
+        let old = (TURNS_OF_PATIENCE as usize + 1..TURNS).map(|ago| turn.wrapping_sub(ago) % TURNS);
+        old.into_iter()
+            .any(|turn| self.counts[turn].load(Ordering::Relaxed) > 0)
+    }
+}
+
+/// A piece of an answer that is there to be sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    activity: Arc<Activity>,
+    turn: usize,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.activity.unsent.counts[self.turn].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -123,6 +200,11 @@ impl Drop for UnderWay {
 pub(super) struct Leaving(Option<Arc<Activity>>);
 
 impl Leaving {
+    /// A piece of the answer is there to be sent on HTTP/2, until what is returned is dropped.
+    pub(super) fn hands_over(&self) -> Option<Sending> {
+        self.0.as_ref().map(Activity::hands_over)
+    }
+
     /// The application has the next piece of the answer still to come, until the guard is dropped.
     pub(super) fn waits(&self) -> UnderWay {
         if let Some(activity) = &self.0 {
@@ -144,13 +226,20 @@ impl Drop for Leaving {
 /// Counts how long a connection has been seen in one phase.
 #[derive(Debug)]
 pub(super) struct Watch {
+    first_request_timeout: Duration,
     header_timeout: Duration,
-    idle_timeout: Duration,
-    /// `idle_timeout` until the connection is asked to end; for an answer it stays what it was.
+    send_timeout: Duration,
+    /// The idle timeout until the connection is asked to end.
     pause: Duration,
     multiplexed: bool,
+    begun: Instant,
     seen: (Phase, u32),
     since: Instant,
+    /// The header block that was seen open, and since when.
+    block: Option<(u32, Instant)>,
+    /// When the next counter of what is unsent has its turn.
+    next_turn: Instant,
+    parting: Option<Instant>,
 }
 
 /// What a look at a connection calls for.
@@ -159,9 +248,13 @@ pub(super) enum Look {
     /// Nothing.
     Fine,
     /// A request's head does not come to an end.
-    HeadTooSlow,
+    HeadTooSlow(Limit),
     /// It has been idle for too long, or its client does not take its answer.
-    Unused,
+    Unused(Limit),
+    /// Its client does not take one of several answers.
+    Stuck(Limit),
+    /// Its client was told to leave and had the time to.
+    Parted,
 }
 
 impl Watch {
@@ -169,12 +262,17 @@ impl Watch {
     /// belong to a request.
     pub(super) fn new(limits: &Limits, multiplexed: bool, now: Instant) -> Self {
         Self {
+            first_request_timeout: limits.first_request_timeout,
             header_timeout: limits.header_timeout,
-            idle_timeout: limits.idle_timeout,
+            send_timeout: limits.send_timeout,
             pause: limits.idle_timeout,
             multiplexed,
+            begun: now,
             seen: (Phase::Idle, 0),
             since: now,
+            block: None,
+            next_turn: now + limits.send_timeout / TURNS_OF_PATIENCE,
+            parting: None,
         }
     }
 
@@ -182,7 +280,9 @@ impl Watch {
     pub(super) fn interval(limits: &Limits) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(10);
         const LONGEST: Duration = Duration::from_secs(5);
-        (limits.header_timeout.min(limits.idle_timeout) / 4).clamp(SHORTEST, LONGEST)
+        let of_heads = limits.header_timeout.min(limits.first_request_timeout);
+        let of_answers = limits.idle_timeout.min(limits.send_timeout);
+        (of_heads.min(of_answers) / 4).clamp(SHORTEST, LONGEST)
     }
 
     /// Lets a connection that was asked to end pause no longer than `pause`.
@@ -193,11 +293,25 @@ impl Watch {
 
     /// Looks at the connection.
     pub(super) fn look(&mut self, activity: &Activity, now: Instant) -> Look {
+        if self.multiplexed {
+            let look = self.look_at_streams(activity, now);
+            if look != Look::Fine {
+                return look;
+            }
+        }
         let phase = match activity.phase() {
             Phase::Head if self.multiplexed => Phase::Idle,
             phase => phase,
         };
         let requests = activity.requests.load(Ordering::Relaxed);
+        let waits = matches!(phase, Phase::Idle | Phase::Head);
+        if waits && requests == 0 && self.age(now) >= self.first_request_timeout {
+            // Who has begun to say something is told why it is not heard.
+            return match phase {
+                Phase::Head => Look::HeadTooSlow(Limit::FirstRequestTimeout),
+                _ => Look::Unused(Limit::FirstRequestTimeout),
+            };
+        }
         let seen = (phase, requests);
         if seen != self.seen {
             (self.seen, self.since) = (seen, now);
@@ -205,14 +319,42 @@ impl Watch {
         }
         let lasted = now.saturating_duration_since(self.since);
         match phase {
-            Phase::Head if lasted >= self.header_timeout => Look::HeadTooSlow,
-            // A connection that never brought a request has the time of a head, not of a pause.
-            Phase::Idle if requests == 0 && lasted >= self.header_timeout => Look::Unused,
-            Phase::Idle if lasted >= self.pause => Look::Unused,
-            Phase::Answering if lasted >= self.idle_timeout => Look::Unused,
+            Phase::Head if lasted >= self.header_timeout => Look::HeadTooSlow(Limit::HeaderTimeout),
+            Phase::Idle if lasted >= self.pause => Look::Unused(Limit::IdleTimeout),
+            Phase::Answering if lasted >= self.send_timeout => Look::Unused(Limit::SendTimeout),
             // The application has deadlines of its own; the others are not over yet.
             Phase::Busy | Phase::Head | Phase::Idle | Phase::Answering => Look::Fine,
         }
+    }
+
+    /// Looks at what may be stuck on HTTP/2 while other requests come and go.
+    fn look_at_streams(&mut self, activity: &Activity, now: Instant) -> Look {
+        if activity.parting.load(Ordering::Relaxed) {
+            let since = *self.parting.get_or_insert(now);
+            let parted = now.saturating_duration_since(since) >= PARTING;
+            return if parted { Look::Parted } else { Look::Fine };
+        }
+        if now >= self.next_turn {
+            self.next_turn = now + self.send_timeout / TURNS_OF_PATIENCE;
+            activity.unsent.take_turns();
+            if activity.unsent.has_old() {
+                return Look::Stuck(Limit::SendTimeout);
+            }
+        }
+        let number = activity.blocks.load(Ordering::Relaxed);
+        let open = activity.head_begun.load(Ordering::Relaxed);
+        let (seen, since) = self.block.unwrap_or((number, now));
+        self.block = open.then_some((number, if seen == number { since } else { now }));
+        match self.block {
+            Some((_, since)) if now.saturating_duration_since(since) >= self.header_timeout => {
+                Look::HeadTooSlow(Limit::HeaderTimeout)
+            }
+            _ => Look::Fine,
+        }
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun)
     }
 }
 
@@ -224,10 +366,11 @@ mod tests {
     fn limits() -> Limits {
         let key = [("FLAMEUP_API_KEY", "ws_test_a.b")];
         let config = Config::load(&Sources::inline("", key)).expect("the defaults");
-        let (header_timeout, idle_timeout) = (Duration::from_secs(10), Duration::from_secs(75));
         Limits {
-            header_timeout,
-            idle_timeout,
+            first_request_timeout: seconds(20),
+            header_timeout: seconds(10),
+            send_timeout: seconds(30),
+            idle_timeout: seconds(75),
             ..config.config.server.limits
         }
     }
@@ -247,7 +390,8 @@ mod tests {
             activity.received();
             assert_eq!(watch.look(&activity, now + seconds(second)), Look::Fine);
         }
-        assert_eq!(watch.look(&activity, now + seconds(10)), Look::HeadTooSlow);
+        let look = watch.look(&activity, now + seconds(10));
+        assert_eq!(look, Look::HeadTooSlow(Limit::HeaderTimeout));
     }
 
     #[test]
@@ -273,7 +417,8 @@ mod tests {
         assert_eq!(activity.phase(), Phase::Idle);
         assert_eq!(watch.look(&activity, now + seconds(1000)), Look::Fine);
         assert_eq!(watch.look(&activity, now + seconds(1074)), Look::Fine);
-        assert_eq!(watch.look(&activity, now + seconds(1075)), Look::Unused);
+        let look = watch.look(&activity, now + seconds(1075));
+        assert_eq!(look, Look::Unused(Limit::IdleTimeout));
     }
 
     #[test]
@@ -287,7 +432,8 @@ mod tests {
         assert_eq!(watch.look(&activity, now + seconds(1000)), Look::Fine);
         drop(waiting);
         assert_eq!(watch.look(&activity, now + seconds(1001)), Look::Fine);
-        assert_eq!(watch.look(&activity, now + seconds(1076)), Look::Unused);
+        let look = watch.look(&activity, now + seconds(1031));
+        assert_eq!(look, Look::Unused(Limit::SendTimeout));
     }
 
     #[test]
@@ -302,7 +448,8 @@ mod tests {
         drop(answer);
         activity.flushed();
         assert_eq!(watch.look(&activity, now + seconds(20)), Look::Fine);
-        assert_eq!(watch.look(&activity, now + seconds(21)), Look::Unused);
+        let look = watch.look(&activity, now + seconds(21));
+        assert_eq!(look, Look::Unused(Limit::IdleTimeout));
     }
 
     #[test]
@@ -319,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_a_request_has_the_time_of_a_head() {
+    fn a_connection_without_a_request_has_the_time_of_a_first_one() {
         for multiplexed in [false, true] {
             let activity = Activity::default();
             let now = Instant::now();
@@ -327,8 +474,9 @@ mod tests {
             if multiplexed {
                 activity.received(); // A preface is no request.
             }
-            assert_eq!(watch.look(&activity, now + seconds(9)), Look::Fine);
-            assert_eq!(watch.look(&activity, now + seconds(10)), Look::Unused);
+            assert_eq!(watch.look(&activity, now + seconds(19)), Look::Fine);
+            let look = watch.look(&activity, now + seconds(20));
+            assert_eq!(look, Look::Unused(Limit::FirstRequestTimeout));
         }
     }
 
@@ -339,6 +487,67 @@ mod tests {
         let mut watch = Watch::new(&limits(), false, now);
         drop(activity.begin().answered());
         assert_eq!(watch.look(&activity, now), Look::Fine);
-        assert_eq!(watch.look(&activity, now + seconds(75)), Look::Unused);
+        let look = watch.look(&activity, now + seconds(30));
+        assert_eq!(look, Look::Unused(Limit::SendTimeout));
+    }
+
+    #[test]
+    fn a_header_block_must_end_whatever_else_goes_on() {
+        let activity = Arc::new(Activity::default());
+        let now = Instant::now();
+        let mut watch = Watch::new(&limits(), true, now);
+        for second in [0, 4, 8, 12, 16] {
+            activity.has_open_block(true);
+            assert_eq!(watch.look(&activity, now + seconds(second)), Look::Fine);
+            activity.has_open_block(false);
+            drop(activity.begin().answered());
+            activity.flushed();
+        }
+        activity.has_open_block(true);
+        for second in [20, 25, 29] {
+            assert_eq!(watch.look(&activity, now + seconds(second)), Look::Fine);
+            drop(activity.begin().answered());
+            activity.flushed();
+        }
+        let look = watch.look(&activity, now + seconds(30));
+        assert_eq!(look, Look::HeadTooSlow(Limit::HeaderTimeout));
+    }
+
+    #[test]
+    fn one_answer_that_is_not_taken_is_noticed_among_others_that_are() {
+        let activity = Arc::new(Activity::default());
+        let now = Instant::now();
+        let mut watch = Watch::new(&limits(), true, now);
+        let stuck = activity.hands_over();
+        let mut ended_at = None;
+        for second in 0..60 {
+            drop(activity.begin().answered());
+            drop(activity.hands_over());
+            if watch.look(&activity, now + seconds(second)) == Look::Stuck(Limit::SendTimeout) {
+                ended_at = Some(second);
+                break;
+            }
+        }
+        assert!(
+            ended_at.is_some_and(|second| (30..=45).contains(&second)),
+            "{ended_at:?}"
+        );
+        drop(stuck);
+        assert!(!activity.unsent.has_old());
+    }
+
+    #[test]
+    fn answers_that_are_taken_in_time_may_follow_each_other_for_ever() {
+        let activity = Arc::new(Activity::default());
+        let now = Instant::now();
+        let mut watch = Watch::new(&limits(), true, now);
+        let mut last = None;
+        for second in (0..600).step_by(5) {
+            drop(activity.begin().answered());
+            last = last
+                .filter(|_| second % 20 != 0)
+                .or_else(|| Some(activity.hands_over()));
+            assert_eq!(watch.look(&activity, now + seconds(second)), Look::Fine);
+        }
     }
 }

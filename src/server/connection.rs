@@ -1,30 +1,26 @@
 //! One connection, from its first byte to its last.
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use bytesize::ByteSize;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http::StatusCode;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::activity::{Activity, Leaving, Look, UnderWay, Watch};
+use super::activity::{Activity, Look, Watch};
+use super::frames::Frames;
 use super::listener::Stream;
+use super::numbers::Limit;
 use super::quiet::Quiet;
+use super::service::{Sent, service};
 use super::socket::{Socket, to_bytes};
 use super::{Application, Server};
-use crate::body::{self, Cut};
 use crate::problem::Problem;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -50,7 +46,12 @@ const HYPERS_HEADERS: usize = 100;
 pub(super) async fn serve<A: Application>(stream: Stream, server: &Arc<Server<A>>) {
     let mut stream = stream;
     let sniffed = tokio::select! {
-        sniffed = timeout(server.limits.header_timeout, sniff(&mut stream)) => sniffed.ok().flatten(),
+        sniffed = timeout(server.limits.first_request_timeout, sniff(&mut stream)) => {
+            sniffed.unwrap_or_else(|_| {
+                server.numbers.reached(Limit::FirstRequestTimeout);
+                None
+            })
+        }
         () = async { server.draining.cancelled().await; sleep(DRAIN_GRACE).await } => None,
     };
     let Some((prefix, is_h2)) = sniffed else {
@@ -84,8 +85,13 @@ async fn sniff(stream: &mut Stream) -> Option<(Vec<u8>, bool)> {
 }
 
 async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: Arc<Activity>) {
-    let application = Arc::clone(&server.application);
-    let refuse = move |status| to_bytes(&application.refuse(&unreadable_head(status)));
+    let (application, numbers) = (Arc::clone(&server.application), server.numbers.clone());
+    let refuse = move |status| {
+        if let Some(limit) = limit_of(status) {
+            numbers.reached(limit);
+        }
+        to_bytes(&application.refuse(&unreadable_head(status)))
+    };
     let mut builder = http1::Builder::new();
     if server.limits.headers != HYPERS_HEADERS {
         builder.max_headers(server.limits.headers);
@@ -99,11 +105,11 @@ async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: 
         .writev(false)
         .serve_connection(
             TokioIo::new(socket.refusing(refuse)),
-            service(server, &activity),
+            service(server, &activity, |answer| answer),
         );
     let look = until_ended(Pin::new(&mut connection), server, &activity, false).await;
     let mut socket = connection.into_parts().io.into_inner();
-    if look == Look::HeadTooSlow {
+    if matches!(look, Look::HeadTooSlow(_)) {
         let problem = unreadable_head(StatusCode::REQUEST_TIMEOUT);
         let bytes = to_bytes(&server.application.refuse(&problem));
         // The client may be gone; it has been told what could be told.
@@ -114,81 +120,16 @@ async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: 
 
 async fn serve_h2<A: Application>(socket: Socket, server: &Server<A>, activity: Arc<Activity>) {
     let limits = &server.limits;
+    let frames = Frames::new(limits, PREFACE.len(), Instant::now());
+    let socket = socket.counting(frames, server.numbers.clone());
+    let header_bytes = u32::try_from(limits.header_bytes.as_u64()).unwrap_or(u32::MAX);
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes.as_u64()).unwrap_or(u32::MAX))
-        .serve_connection(TokioIo::new(socket), service(server, &activity));
+        // A head a little too large is refused in the gateway's words; h2 ends what goes on beyond.
+        .max_header_list_size(header_bytes.saturating_mul(2))
+        .serve_connection(TokioIo::new(socket), service(server, &activity, Sent::of));
     until_ended(Pin::new(&mut connection), server, &activity, true).await;
-}
-
-/// The application as hyper calls it.
-fn service<A: Application>(
-    server: &Server<A>,
-    activity: &Arc<Activity>,
-) -> impl HttpService<
-    Incoming,
-    ResBody = Tracked,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response<Tracked>, Infallible>> + Send + use<A>,
-> + use<A> {
-    // Of this connection's own, so that to hold on to it for a request touches no memory that the
-    // connections of other threads touch too.
-    let application = Arc::new(Arc::clone(&server.application));
-    let activity = Arc::clone(activity);
-    service_fn(move |request: Request<Incoming>| {
-        let (application, under_way) = (Arc::clone(&application), activity.begin());
-        async move {
-            let is_h1 = request.version() < Version::HTTP_2;
-            let mut response = A::handle(&application, request).await;
-            if is_h1 && under_way.is_last() {
-                // Otherwise the client may send one more request into a closing connection.
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            let leaving = under_way.answered();
-            Ok(response.map(|body| Tracked {
-                body,
-                waiting: None,
-                leaving,
-            }))
-        }
-    })
-}
-
-/// The body of an answer, which leaves until it is dropped.
-#[derive(Debug)]
-struct Tracked {
-    body: body::Body,
-    /// While the next piece is still to come, it is not the client that is slow.
-    waiting: Option<UnderWay>,
-    leaving: Leaving,
-}
-
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_ready() {
-            self.waiting = None;
-        } else if self.waiting.is_none() {
-            self.waiting = Some(self.leaving.waits());
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// Runs a connection until it ends by itself, or must be ended. Tells the last look at it.
@@ -215,9 +156,29 @@ async fn until_ended(
             _ended = connection.as_mut() => return Look::Fine,
             () = &mut draining, if !ending => true,
             now = &mut look => match watch.look(activity, now) {
-                Look::Fine => now.saturating_duration_since(begun) >= max_age,
-                Look::Unused if !ending => true,
-                look => return look,
+                Look::Fine if now.saturating_duration_since(begun) < max_age => false,
+                Look::Fine if ending => false,
+                Look::Fine => {
+                    server.numbers.reached(Limit::ConnectionMaxAge);
+                    true
+                }
+                Look::Unused(limit) if !ending => {
+                    server.numbers.reached(limit);
+                    true
+                }
+                // On HTTP/2 others may be under way, which are let finish.
+                Look::HeadTooSlow(limit) if !ending && multiplexed => {
+                    server.numbers.reached(limit);
+                    true
+                }
+                look => {
+                    if let Look::HeadTooSlow(limit) | Look::Stuck(limit) = look
+                        && !ending
+                    {
+                        server.numbers.reached(limit);
+                    }
+                    return look;
+                }
             },
         };
         if end && !ending {
@@ -251,8 +212,18 @@ async fn linger(mut socket: Socket) {
     let _ = timeout(LINGER, goodbye).await;
 }
 
-/// What a client is told whose request could not be read.
-fn unreadable_head(status: StatusCode) -> Problem {
+/// The limit that a status of hyper's own tells of.
+fn limit_of(status: StatusCode) -> Option<Limit> {
+    match status {
+        StatusCode::URI_TOO_LONG => Some(Limit::TargetBytes),
+        // Too large or too many: hyper does not tell.
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Limit::HeaderBytes),
+        _ => None,
+    }
+}
+
+/// What a client is told whose request could not be read, or is beyond a limit.
+pub(super) fn unreadable_head(status: StatusCode) -> Problem {
     let message = match status {
         StatusCode::URI_TOO_LONG => "The request target is too long",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
@@ -265,6 +236,6 @@ fn unreadable_head(status: StatusCode) -> Problem {
 }
 
 /// A size as this machine counts memory.
-fn in_memory(size: ByteSize) -> usize {
+pub(super) fn in_memory(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }

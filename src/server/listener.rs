@@ -1,6 +1,7 @@
 //! What is listened to: TCP addresses and Unix sockets.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -54,22 +55,22 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// The next connection, and whose it is if it has an address.
     ///
     /// # Errors
     /// When the system has no room for it, or its client has left already.
     ///
     /// # Cancellation
     /// Loses no connection.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Responses are written whole; waiting for more to send would only delay them.
                 stream.set_nodelay(true)?;
-                Ok(Either::Left(stream))
+                Ok((Either::Left(stream), Some(peer.ip())))
             }
-            Self::Unix(listener, _) => Ok(Either::Right(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok((Either::Right(listener.accept().await?.0), None)),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A client's stream as hyper sees it.
 //!
-//! Three things happen in between. Bytes that were read to tell the protocol are given back first.
-//! The connection's activity is noted. And where hyper answers for itself, to a head that it cannot
-//! parse, with a bare status line, the response is exchanged for one in the gateway's own form.
+//! Four things happen in between. Bytes that were read to tell the protocol are given back first.
+//! The connection's activity is noted. Where hyper answers for itself on HTTP/1, to a head that it
+//! cannot parse, with a bare status line, the response is exchanged for one in the gateway's own form.
+//! On HTTP/2 frames are counted, and a client that sends too many is told to leave.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +15,13 @@ use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, Phase};
+use super::frames::Frames;
 use super::listener::Stream;
+use super::numbers::Numbers;
+
+/// How much is read from a client that was told to leave. Closing on unread bytes would reset the
+/// connection and could take the reason with it.
+const PARTING_BYTES: usize = 256 * 1024;
 
 /// How a status becomes a whole response.
 type Refuse = Box<dyn Fn(StatusCode) -> Vec<u8> + Send>;
@@ -31,6 +38,20 @@ pub(super) struct Socket {
     /// What goes out in place of hyper's own response, and how much of it has.
     refusal: Option<(Vec<u8>, usize)>,
     at_end: bool,
+    /// On HTTP/2 only.
+    frames: Option<Box<(Frames, Numbers)>>,
+    parting: Option<Parting>,
+}
+
+/// How far a client has been told to leave.
+#[derive(Debug)]
+enum Parting {
+    /// So much of the last words has been said.
+    Saying([u8; 17], usize),
+    /// Nothing more is said.
+    Closing,
+    /// So much more is listened to.
+    Listening(usize),
 }
 
 impl Socket {
@@ -43,7 +64,15 @@ impl Socket {
             refuse: None,
             refusal: None,
             at_end: false,
+            frames: None,
+            parting: None,
         }
+    }
+
+    /// Has the frames of an HTTP/2 connection counted.
+    pub(super) fn counting(mut self, frames: Frames, numbers: Numbers) -> Self {
+        self.frames = Some(Box::new((frames, numbers)));
+        self
     }
 
     /// Has hyper's own responses exchanged for what `refuse` makes of their status.
@@ -73,6 +102,60 @@ impl Socket {
             .filter(StatusCode::is_client_error)
     }
 
+    /// Notes what has come in, and says whether it may go on to hyper.
+    fn note(&mut self, bytes: &[u8]) -> bool {
+        let Some(counting) = &mut self.frames else {
+            self.activity.received();
+            return true;
+        };
+        let (frames, numbers) = &mut **counting;
+        let counted = frames.came(bytes);
+        self.activity.has_open_block(frames.has_open_block());
+        let Err(limit) = counted else {
+            return true;
+        };
+        numbers.reached(limit);
+        self.activity.part();
+        let farewell = frames.farewell();
+        let said = farewell.map_or(Parting::Closing, |words| Parting::Saying(words, 0));
+        self.parting = Some(said);
+        false
+    }
+
+    /// Tells the client to leave; hyper is told that the connection has broken.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut stream = Pin::new(&mut self.stream);
+        loop {
+            let next = match &mut self.parting {
+                Some(Parting::Saying(words, said)) if *said < words.len() => {
+                    match ready!(stream.as_mut().poll_write(cx, &words[*said..])) {
+                        Ok(more) if more > 0 => Parting::Saying(*words, *said + more),
+                        _ => Parting::Listening(0),
+                    }
+                }
+                Some(Parting::Saying(..)) => Parting::Closing,
+                Some(Parting::Closing) => {
+                    // Whether that succeeds or not, there is nothing more to say.
+                    let _ = ready!(stream.as_mut().poll_shutdown(cx));
+                    Parting::Listening(PARTING_BYTES)
+                }
+                Some(Parting::Listening(left)) if *left > 0 => {
+                    let mut ignored = [0; 4096];
+                    let mut ignored = ReadBuf::new(&mut ignored);
+                    let read = ready!(stream.as_mut().poll_read(cx, &mut ignored));
+                    match (read, ignored.filled().len()) {
+                        (Ok(()), 1..) => {
+                            Parting::Listening(left.saturating_sub(ignored.filled().len()))
+                        }
+                        _ => Parting::Listening(0),
+                    }
+                }
+                _ => return Poll::Ready(io::ErrorKind::ConnectionAborted.into()),
+            };
+            self.parting = Some(next);
+        }
+    }
+
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some((refusal, written)) = &mut self.refusal {
             while *written < refusal.len() {
@@ -95,6 +178,9 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if self.parting.is_some() {
+            return self.poll_part(cx).map(Err);
+        }
         if self.given_back < self.prefix.len() {
             let rest = &self.prefix[self.given_back..];
             let given = rest.len().min(buf.remaining());
@@ -103,10 +189,11 @@ impl AsyncRead for Socket {
         } else {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         }
-        if buf.filled().len() > before {
-            self.activity.received();
-        } else {
+        if buf.filled().len() == before {
             self.at_end = true;
+        } else if !self.note(&buf.filled()[before..]) {
+            buf.set_filled(before);
+            return self.poll_part(cx).map(Err);
         }
         Poll::Ready(Ok(()))
     }
@@ -128,7 +215,14 @@ impl AsyncWrite for Socket {
             ready!(self.poll_refusal(cx))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if self.parting.is_some() {
+            return Poll::Ready(Ok(bytes.len())); // It would not be read.
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        if let Some(counting) = &mut self.frames {
+            counting.0.went(&bytes[..written]);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

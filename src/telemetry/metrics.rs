@@ -25,6 +25,7 @@ use crate::cache::Cache;
 use crate::cache::status::Outcome;
 use crate::gateway::exchange::Ended;
 use crate::route;
+use crate::server;
 use crate::shield::queue::CallerId;
 
 /// All metrics of a process.
@@ -44,8 +45,7 @@ pub struct Metrics {
     upstream_requests: Family<ForwardLabels, Counter>,
     upstream_durations: Family<PurposeLabels, Histogram>,
     foreign_workspaces: Family<WorkspaceLabels, Counter>,
-    connections: Gauge,
-    connections_refused: Counter,
+    connections: server::Numbers,
     cache_entries: Family<KindLabels, Gauge>,
     cache_bytes: Family<KindLabels, Gauge>,
     evictions: Family<EvictionLabels, Counter>,
@@ -143,8 +143,7 @@ impl Metrics {
             upstream_requests: Family::default(),
             upstream_durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             foreign_workspaces: Family::default(),
-            connections: Gauge::default(),
-            connections_refused: Counter::default(),
+            connections: server::Numbers::default(),
             cache_entries: Family::default(),
             cache_bytes: Family::default(),
             evictions: Family::default(),
@@ -284,14 +283,9 @@ impl Metrics {
         }
     }
 
-    /// The gauge of open client connections.
-    pub fn connections(&self) -> &Gauge {
+    /// What the clients' listeners count.
+    pub fn connections(&self) -> &server::Numbers {
         &self.connections
-    }
-
-    /// The counter of connections that were one too many.
-    pub fn connections_refused(&self) -> &Counter {
-        &self.connections_refused
     }
 
     /// Everything, as `OpenMetrics` text.
@@ -369,12 +363,17 @@ impl Metrics {
         registry.register(
             "connections",
             "Open client connections",
-            self.connections.clone(),
+            self.connections.open.clone(),
         );
         registry.register(
             "connections_refused",
-            "Client connections beyond server.limits.connections",
-            self.connections_refused.clone(),
+            "Client connections for which there was no room",
+            self.connections.refused.clone(),
+        );
+        registry.register(
+            "limits_reached",
+            "Connections and requests that met a limit, by its key in server.limits",
+            self.connections.reached.clone(),
         );
         registry.register(
             "client_limited",

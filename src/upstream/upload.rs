@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use super::BoxError;
+use crate::server;
 
 /// Is shown the whole body, or nothing if it was too large to keep. Says whether its last bytes may
 /// go out.
@@ -59,6 +60,8 @@ pub enum Stage {
     Ended,
     /// It is longer than it may be.
     TooLarge,
+    /// The client took longer to send it than it may.
+    TooSlow,
     /// The client broke it off.
     Broken,
 }
@@ -147,7 +150,9 @@ impl Body for Upload {
             let data = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 None => return Poll::Ready(self.end()),
                 Some(Err(error)) => {
-                    self.progress.reach(Stage::Broken);
+                    let slow = matches!(error.downcast_ref(), Some(server::BodyError::TooSlow));
+                    let stage = if slow { Stage::TooSlow } else { Stage::Broken };
+                    self.progress.reach(stage);
                     return Poll::Ready(Some(Err(Error::Broken(error))));
                 }
                 // Trailers stay here; nothing on the list of what passes is one.
@@ -214,7 +219,8 @@ impl Progress {
     /// Ends when the body has failed; never, if it does not.
     pub async fn failed(&self) {
         let mut stages = self.stage.subscribe();
-        let failed = |stage: &Stage| matches!(stage, Stage::TooLarge | Stage::Broken);
+        let failed =
+            |stage: &Stage| matches!(stage, Stage::TooLarge | Stage::TooSlow | Stage::Broken);
         // The sender is here, so that it is not an error that ends this.
         let _ = stages.wait_for(failed).await;
     }

@@ -91,6 +91,18 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
         "server.limits.connections (inline): must be from 1 to 1000000, found 0",
     ),
     (
+        "server.limits.target_bytes = '64KiB'",
+        "server.limits.target_bytes (inline): must be from 256B to 32KiB, found 64KiB",
+    ),
+    (
+        "server.limits.send_timeout = '0s'",
+        "server.limits.send_timeout (inline): must be from 1ms to 24h, found 0s",
+    ),
+    (
+        "server.limits.h2_resets = 0",
+        "server.limits.h2_resets (inline): must be from 1 to 1000000, found 0",
+    ),
+    (
         "server.workers = -1",
         "server.workers (inline): must be from 0 to 1024, found -1",
     ),

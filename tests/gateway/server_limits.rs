@@ -59,7 +59,8 @@ async fn a_connection_beyond_the_limit_is_closed_and_the_others_go_on() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let config = "server.limits.idle_timeout = \"200ms\"\nserver.limits.header_timeout = \"200ms\"";
+    let config =
+        "server.limits.idle_timeout = \"200ms\"\nserver.limits.first_request_timeout = \"200ms\"";
     let harness = Setup::new().config(config).start().await;
     let hold = harness.hold("user_1");
     let mut busy = Wire::connect(harness.address()).await;
@@ -111,8 +112,7 @@ async fn a_byte_at_a_time_gains_no_time_for_a_head() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_answer_does_not_keep_its_connection() {
-    let config = "server.limits.idle_timeout = \"200ms\"\nserver.limits.header_timeout = \"200ms\"\n\
-                  server.limits.connections = 1";
+    let config = "server.limits.send_timeout = \"200ms\"\nserver.limits.connections = 1";
     let harness = Setup::new().config(config).start().await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");

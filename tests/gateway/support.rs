@@ -3,6 +3,7 @@
 pub(crate) mod asking;
 pub(crate) mod budgets;
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod harness;
 pub(crate) mod metrics;
 pub(crate) mod passing;
