@@ -1,8 +1,9 @@
 //! Who is asking: step 2 of the request path.
 //!
-//! A caller either shows a client token, `Authorization: Bearer <token>`, or is anonymous where the
-//! configuration allows that. Tokens are compared as SHA-256 digests in constant time, over the
-//! whole header value; one that has come before is compared itself. Nothing of the client's `Authorization` is ever forwarded.
+//! A caller shows a client token, `Authorization: Bearer <token>`, or a certificate that names it, or
+//! is anonymous where the configuration allows that. Tokens are compared as SHA-256 digests in constant
+//! time, over the whole header value; one that has come before is compared itself. Nothing of the
+//! client's `Authorization` is ever forwarded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
+pub mod certificate;
 mod remembered;
 
 use crate::config::{Scope, Scopes};
@@ -20,6 +22,7 @@ use crate::limit::Limiter;
 use crate::shield::Claim;
 use crate::shield::queue::{CallerId, Class, Subject};
 use crate::workspace::Workspace;
+use certificate::ClientCertificate;
 use remembered::Remembered;
 
 /// One party that may ask, resolved when the configuration is read.
@@ -124,6 +127,9 @@ pub enum Error {
     /// Not `Bearer`, or not a token of any client.
     #[error("the client token is not known")]
     UnknownToken,
+    /// The token and the certificate, or two names in the certificate, are of different clients.
+    #[error("the client's certificate names another client")]
+    Disagreement,
     /// The caller is known and may not do this.
     #[error("the client lacks the scope {0}")]
     ScopeMissing(Scope),
@@ -135,6 +141,8 @@ pub struct Callers {
     /// By the token's digest. Looking up by digest gives nothing away: to aim at a digest one
     /// would have to invert SHA-256. The comparison of the whole digest is constant in time.
     by_digest: HashMap<[u8; 32], Arc<Caller>, ahash::RandomState>,
+    /// By a name in a certificate. What is compared is no secret.
+    by_certificate: HashMap<String, Arc<Caller>, ahash::RandomState>,
     anonymous: Option<Arc<Caller>>,
     /// Those tokens of `by_digest` that have come.
     remembered: Remembered,
@@ -147,29 +155,75 @@ impl Callers {
         self.remembered = Remembered::for_tokens(self.by_digest.len());
     }
 
+    /// Lets whoever shows a certificate with this `name` speak as `caller`.
+    pub fn certify(&mut self, name: &str, caller: Arc<Caller>) {
+        self.by_certificate.insert(name.to_owned(), caller);
+    }
+
     /// Lets whoever shows no token speak as `caller`.
     pub fn allow_anonymous(&mut self, caller: Arc<Caller>) {
         self.anonymous = Some(caller);
     }
 
-    /// All callers, those with several tokens several times.
+    /// All callers, those with several tokens or names several times.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Caller>> {
-        self.by_digest.values().chain(&self.anonymous)
+        let known = self.by_digest.values().chain(self.by_certificate.values());
+        known.chain(&self.anonymous)
     }
 
-    /// Finds out who sent a request with these `headers`.
+    /// Finds out who sent a request with these `headers` over a connection with this `certificate`.
     ///
     /// Where no client has a token, `Authorization` means nothing (a service that just changed its
     /// base URL still sends its old Flameup key). Where some client has one, a token that is shown
-    /// must be known: falling back to anonymous would hide a typing error.
+    /// must be known: falling back to anonymous would hide a typing error. For the same reason it must
+    /// be of the client that the certificate names, if it names one.
     ///
     /// # Errors
     /// When nobody can be found for sure; see [`Error`].
-    pub fn identify(&self, headers: &HeaderMap) -> Result<&Arc<Caller>, Error> {
-        match (single_authorization(headers)?, &self.anonymous) {
+    pub fn identify(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<&Arc<Caller>, Error> {
+        let shown = single_authorization(headers)?;
+        if let Some(certificate) = certificate
+            && let Some(certified) = self.of_certificate(certificate)?
+        {
+            return self.of_both(certified, shown);
+        }
+        match (shown, &self.anonymous) {
             (None, anonymous) => anonymous.as_ref().ok_or(Error::NoToken),
             (Some(_), Some(anonymous)) if self.by_digest.is_empty() => Ok(anonymous),
             (Some(value), _) => self.of_token(bearer(value.as_bytes())?),
+        }
+    }
+
+    /// The caller that a certificate names, if it names one.
+    fn of_certificate(
+        &self,
+        certificate: &ClientCertificate,
+    ) -> Result<Option<&Arc<Caller>>, Error> {
+        let named = certificate.names();
+        let mut named = named.filter_map(|name| self.by_certificate.get(name));
+        let Some(first) = named.next() else {
+            return Ok(None);
+        };
+        let same = named.all(|other| other.id() == first.id());
+        same.then_some(Some(first)).ok_or(Error::Disagreement)
+    }
+
+    fn of_both<'c>(
+        &'c self,
+        certified: &'c Arc<Caller>,
+        shown: Option<&HeaderValue>,
+    ) -> Result<&'c Arc<Caller>, Error> {
+        match shown {
+            Some(value) if !self.by_digest.is_empty() => {
+                let by_token = self.of_token(bearer(value.as_bytes())?)?;
+                let same = by_token.id() == certified.id();
+                same.then_some(certified).ok_or(Error::Disagreement)
+            }
+            _ => Ok(certified),
         }
     }
 

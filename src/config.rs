@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //! - An unknown key is an error, never ignored.
-//! - No listener beyond this machine serves callers without a token: it would lend the key to the network.
+//! - No listener beyond this machine serves callers without a token or a certificate: it would lend
+//!   the key to the network.
 //! - Neither an error nor [`Loaded::print`] shows a secret.
 
 mod admin;
@@ -19,6 +20,7 @@ mod error;
 mod layers;
 mod limits;
 mod name;
+mod network;
 mod origin;
 mod report;
 mod scope;
@@ -26,6 +28,7 @@ mod secret;
 mod secrets;
 mod server;
 mod telemetry;
+mod tls;
 mod units;
 mod upstream;
 mod workspaces;
@@ -46,12 +49,14 @@ pub use self::environment::Environment;
 pub use self::error::Error;
 pub use self::limits::Limits;
 pub use self::name::{ClientName, WorkspaceId, WorkspaceName};
+pub use self::network::Network;
 pub use self::origin::Origin;
 pub use self::scope::{Scope, Scopes};
 pub use self::secret::{AdminToken, ApiKey, Error as SecretError, HashKey, SecretSource};
 pub use self::secrets::Secrets;
-pub use self::server::{ListenAddress, Server};
+pub use self::server::{Listen, ListenAddress, Server};
 pub use self::telemetry::{AccessLog, LogFormat, Telemetry};
+pub use self::tls::Tls;
 pub use self::upstream::{BaseUrl, Upstream};
 pub use self::workspaces::Workspace;
 
@@ -209,11 +214,15 @@ impl Raw {
     }
 
     fn check_callers(&self, layers: &Layers) -> Result<(), Error> {
-        if let Some(exposed) = self.server.listen.iter().find(|listen| !listen.is_local()) {
+        let mut listen = self.server.listen.iter();
+        if !self.server.asks_for_certificates()
+            && let Some(exposed) = listen.find(|listen| !listen.is_local())
+        {
             if self.anonymous.is_some() {
                 let problem = format!(
                     "server.listen has {exposed}, which is beyond loopback; anonymous callers \
-                     are possible only on loopback and Unix sockets"
+                     are possible only on loopback and Unix sockets, or with \
+                     server.tls.client_ca_file"
                 );
                 return Err(layers.refuse("anonymous", problem));
             }
@@ -225,7 +234,7 @@ impl Raw {
                 return Err(layers.refuse("server.listen", problem));
             }
         }
-        clients::check_digests(&self.clients, layers)?;
+        clients::check_credentials(&self.clients, layers, self.server.asks_for_certificates())?;
         for (name, client) in &self.clients {
             let table = format!("clients.{name}");
             clients::check_workspace(&table, &client.workspace, &self.workspaces, layers)?;
@@ -252,8 +261,9 @@ fn complete(layers: &mut Layers) -> Result<Raw, Error> {
         layers.complete(Origin::Default, &["anonymous"], clients::defaults());
     }
     let raw: Raw = layers.extract()?;
-    let all_local = raw.server.listen.iter().all(ListenAddress::is_local);
-    if raw.anonymous.is_some() || !raw.clients.is_empty() || !all_local {
+    let all_local = raw.server.listen.iter().all(Listen::is_local);
+    let closed = all_local || raw.server.asks_for_certificates();
+    if raw.anonymous.is_some() || !raw.clients.is_empty() || !closed {
         return Ok(raw);
     }
     admit_anonymous(layers, &raw)?;
@@ -286,7 +296,12 @@ fn admit_anonymous(layers: &mut Layers, raw: &Raw) -> Result<(), Error> {
                        or configure [clients.NAME]";
         return Err(layers.refuse("workspaces", problem.to_owned()));
     };
-    let origin = Origin::Derived("no client is configured and every listener is local".to_owned());
+    let reason = if raw.server.asks_for_certificates() {
+        "no client is configured and only certificates of server.tls.client_ca_file get in"
+    } else {
+        "no client is configured and every listener is local"
+    };
+    let origin = Origin::Derived(reason.to_owned());
     layers.complete(origin.clone(), &["anonymous", "workspace"], only.as_str());
     layers.complete(origin, &["anonymous"], clients::defaults());
     Ok(())

@@ -28,6 +28,7 @@ mod read;
 pub mod status;
 
 use crate::answer::{self, Answer};
+use crate::auth::certificate::ClientCertificate;
 use crate::auth::{Caller, Callers};
 use crate::body;
 use crate::cache::{Cache, Settings};
@@ -189,7 +190,7 @@ impl Gateway {
         exchange: &mut Exchange<'g>,
     ) -> Result<(&'g Caller, Route<'r>), Failure> {
         check_head(request, &self.bounds)?;
-        let caller = callers.identify(&request.headers)?;
+        let caller = identify(callers, request)?;
         exchange.asked_by(caller);
         exchange.admit()?;
         let route = Route::classify(&request.method, &request.uri)?;
@@ -285,6 +286,13 @@ fn check_head(request: &request::Parts, bounds: &Bounds) -> Result<(), RequestEr
         (None, None) if request.version < Version::HTTP_11 => Ok(()),
         _ => Err(RequestError::Host),
     }
+}
+
+/// Who sent this request.
+fn identify<'c>(callers: &'c Callers, request: &request::Parts) -> Result<&'c Caller, Failure> {
+    let certificate = request.extensions.get::<Arc<ClientCertificate>>();
+    let caller = callers.identify(&request.headers, certificate.map(|held| &**held))?;
+    Ok(caller)
 }
 
 /// How long a request may wait for its turn: what the client prefers (RFC 7240 §4.3), within

@@ -235,6 +235,9 @@ fn of_auth(error: auth::Error) -> Problem {
         auth::Error::UnknownToken => {
             unknown("This gateway does not know the token; it takes its own, not Flameup's")
         }
+        auth::Error::Disagreement => unknown(
+            "The token and the certificate, or the certificate's names, are of different clients",
+        ),
         auth::Error::ScopeMissing(scope) => Problem {
             message: format!("This client needs the scope {scope}").into(),
             ..Problem::new(StatusCode::FORBIDDEN, "http_request_denied", "")

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 mod admin_token;
 mod callers;
+mod certificates;
 mod keys;
 pub mod reload;
 mod watched;
@@ -21,10 +22,11 @@ use crate::auth::Callers;
 use crate::cache::Settings;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
-use crate::config::{self, Config, ListenAddress, WorkspaceId, WorkspaceName};
+use crate::config::{self, Config, Listen, ListenAddress, WorkspaceId, WorkspaceName};
 use crate::gateway::{Bounds, Gateway};
 use crate::server::listener::Listener;
-use crate::server::{Numbers, Server};
+use crate::server::tls::{self, Tls};
+use crate::server::{Entrance, Numbers, Server};
 use crate::shield::{self, Shield};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -65,6 +67,12 @@ pub enum Error {
     /// The way to Flameup is not usable.
     #[error("preparing connections to the upstream")]
     Upstream(#[from] upstream::connect::Error),
+    /// Certificates for the clients' listeners are of no use.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// There are no sockets of a systemd unit, or they are of no use.
+    #[error("taking the sockets of the systemd unit (server.listen)")]
+    Systemd(#[source] io::Error),
     /// An address cannot be listened on.
     #[error("listening on {address} ({key})")]
     Listen {
@@ -85,7 +93,14 @@ impl Running {
     /// When it cannot listen, or could not reach Flameup; see [`Error`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
         let upstream = Upstream::new(&config.upstream)?;
-        let listeners = bind_all(&config.server.listen, "server.listen").await?;
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(Tls::load)
+            .transpose()?
+            .map(Arc::new);
+        let listeners = bind_all(&config.server.listen).await?;
         let admin_listener = match &config.admin.listen {
             Some(address) => Some(bind(address, "admin.listen").await?),
             None => None,
@@ -121,13 +136,20 @@ impl Running {
         let overlap = config.secrets.overlap;
         let admin_token = TokenFile::new(Arc::clone(&admin), config.admin.clone(), overlap);
 
+        let mut chores = chores(&gateway, &keys, &admin_token);
+        if let Some(tls) = &tls {
+            chores.spawn(certificates::watch(
+                Arc::clone(tls),
+                telemetry.metrics().connections().clone(),
+            ));
+        }
         let running = Self {
             addresses,
             admin_address: admin_listener
                 .as_ref()
                 .and_then(|listener| listener.address().ok()),
             drain_timeout: config.server.drain_timeout,
-            _chores: chores(&gateway, &keys, &admin_token),
+            _chores: chores,
             workspaces,
             roll: Mutex::new(roll),
             keys,
@@ -138,11 +160,13 @@ impl Running {
             admin,
             operators,
         };
+        let proxies = config.server.proxy_protocol_from.clone();
+        let entrance = Arc::new(Entrance { tls, proxies });
         for listener in listeners {
-            running.data.listen(listener);
+            running.data.listen(listener, &entrance);
         }
         if let Some(listener) = admin_listener {
-            running.operators.listen(listener);
+            running.operators.listen(listener, &Arc::default());
         }
         Ok(running)
     }
@@ -202,10 +226,13 @@ async fn bind(address: &ListenAddress, key: &'static str) -> Result<Listener, Er
     })
 }
 
-async fn bind_all(addresses: &[ListenAddress], key: &'static str) -> Result<Vec<Listener>, Error> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        listeners.push(bind(address, key).await?);
+async fn bind_all(listen: &[Listen]) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::with_capacity(listen.len());
+    for listen in listen {
+        match listen {
+            Listen::At(address) => listeners.push(bind(address, "server.listen").await?),
+            Listen::Systemd => listeners.extend(Listener::inherited().map_err(Error::Systemd)?),
+        }
     }
     Ok(listeners)
 }

@@ -17,23 +17,27 @@ use tracing::warn;
 
 mod activity;
 mod connection;
+mod entrance;
 mod frames;
 pub mod listener;
 mod numbers;
+mod proxied;
 mod quiet;
 mod room;
 mod service;
 mod socket;
+pub mod tls;
 mod upload;
 
 use crate::body::Body;
 use crate::config::Limits;
 use crate::problem::Problem;
-use listener::{Listener, Stream};
+use listener::{Listener, Plain};
 use quiet::Quiet;
 use room::Room;
 
-pub use numbers::{Limit, LimitLabels, Numbers};
+pub use entrance::Entrance;
+pub use numbers::{Limit, LimitLabels, Numbers, ResultLabels};
 pub use upload::{Error as BodyError, RequestBody};
 
 /// How long accepting pauses when the system has no room for one more connection. Trying again at
@@ -85,11 +89,11 @@ impl<A: Application> Server<A> {
         })
     }
 
-    /// Accepts connections from `listener` until the server drains.
-    pub fn listen(self: &Arc<Self>, listener: Listener) {
-        let server = Arc::clone(self);
+    /// Accepts connections from `listener` until the server drains. They come in by `entrance`.
+    pub fn listen(self: &Arc<Self>, listener: Listener, entrance: &Arc<Entrance>) {
+        let (server, entrance) = (Arc::clone(self), Arc::clone(entrance));
         self.connections
-            .spawn(async move { server.accept(listener).await });
+            .spawn(async move { server.accept(listener, &entrance).await });
     }
 
     /// Stops accepting, lets what was accepted finish, and ends what has not by `deadline`.
@@ -109,23 +113,23 @@ impl<A: Application> Server<A> {
         self.killed.cancel();
     }
 
-    async fn accept(self: Arc<Self>, listener: Listener) {
+    async fn accept(self: Arc<Self>, listener: Listener, entrance: &Arc<Entrance>) {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.begin(stream, peer),
+                    Ok((stream, peer)) => self.begin(stream, peer, entrance),
                     Err(error) => {
                         warn!(error = %error, "accepting a connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                () = self.draining.cancelled() => return self.accept_backlog(&listener).await,
+                () = self.draining.cancelled() => return self.accept_backlog(&listener, entrance).await,
             }
         }
     }
 
     /// Takes the connections that wait already: to their clients they were accepted.
-    async fn accept_backlog(self: &Arc<Self>, listener: &Listener) {
+    async fn accept_backlog(self: &Arc<Self>, listener: &Listener, entrance: &Arc<Entrance>) {
         let end = Instant::now() + BACKLOG_GRACE;
         // Waiting, if only for a moment, lets the runtime ask the system whether there are any.
         while Instant::now() < end
@@ -133,28 +137,30 @@ impl<A: Application> Server<A> {
         {
             // An error here is a client that has left.
             if let Ok((stream, peer)) = accepted {
-                self.begin(stream, peer);
+                self.begin(stream, peer, entrance);
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, stream: Stream, peer: Option<IpAddr>) {
+    fn begin(self: &Arc<Self>, stream: Plain, peer: Option<IpAddr>, entrance: &Arc<Entrance>) {
         // Dropping the stream closes it: whoever there is no room for finds out at once.
         let place = match self.room.take() {
             Ok(place) => place,
             Err(limit) => return self.numbers.refused(limit),
         };
-        let of_peer = match peer.map_or(Ok(None), |peer| self.room.take_of(peer)) {
+        // Whoever speaks for others is not counted itself.
+        let counted = peer.filter(|_| !entrance.trusts(peer));
+        let of_peer = match counted.map_or(Ok(None), |peer| self.room.take_of(peer)) {
             Ok(of_peer) => of_peer,
             Err(limit) => return self.numbers.refused(limit),
         };
-        let server = Arc::clone(self);
+        let (server, entrance) = (Arc::clone(self), Arc::clone(entrance));
         self.connections.spawn(async move {
             server.numbers.open.inc();
             let killed = Quiet::new(server.killed.cancelled());
             tokio::select! {
                 biased;
-                () = connection::serve(stream, &server) => {}
+                () = connection::serve(stream, peer, &server, &entrance) => {}
                 () = killed => {}
             }
             server.numbers.open.dec();

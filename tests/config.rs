@@ -110,6 +110,7 @@ fn the_shipped_file_shows_every_key() {
     for table in [
         "server",
         "server.limits",
+        "server.tls",
         "admin",
         "upstream",
         "workspaces.acme",
@@ -421,6 +422,27 @@ fn anonymous_callers_beside_clients_are_legal_on_this_machine() {
     let config = config(&toml, &[]);
     assert_eq!(config.clients.len(), 1);
     assert!(config.anonymous.is_some());
+}
+
+#[test]
+fn a_listener_that_asks_for_certificates_may_be_open_to_the_network() {
+    let tls = "server.listen = ['0.0.0.0:80', 'systemd']\nserver.tls.cert_file = '/a'\n\
+               server.tls.key_file = '/b'\nserver.tls.client_ca_file = '/c'\n";
+    let loaded = load(tls).expect("a configuration");
+    assert!(loaded.config.anonymous.is_some());
+    let report = printed(&loaded);
+    let reason = "# derived: no client is configured and only certificates of \
+                  server.tls.client_ca_file get in";
+    assert!(report.contains(reason), "{report}");
+    assert!(report.contains("server.tls.key_file = \"/b\""), "{report}");
+    let client = format!(
+        "{tls}anonymous.workspace = 'default'\n\
+         [clients.a]\nworkspace = 'default'\ncertificate_names = 'a,b'\n"
+    );
+    let config = config(&client, &[]);
+    assert_eq!(config.anonymous.map(|a| a.weight), Some(1));
+    let (_, client) = config.clients.first_key_value().expect("one");
+    assert_eq!(client.certificate_names, ["a", "b"]);
 }
 
 #[test]

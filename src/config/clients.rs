@@ -13,15 +13,20 @@ use super::scope::Scopes;
 use super::workspaces::RawWorkspace;
 use super::{Error, units};
 
-/// A caller known by its token.
+/// A caller known by its token, or by its certificate.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Client {
     /// The one workspace it speaks for.
     pub workspace: WorkspaceName,
-    /// SHA-256 of its tokens, at least one; several overlap during a rotation.
-    #[serde(deserialize_with = "digests")]
+    /// SHA-256 of its tokens; several overlap during a rotation. Default none, if it has
+    /// `certificate_names`.
+    #[serde(default, deserialize_with = "digests")]
     pub token_sha256: Vec<TokenDigest>,
+    /// Names in its certificates: the subject's common name, or an alternative name that is a DNS name
+    /// or a URI; several overlap during a change. Default none, if it has `token_sha256`.
+    #[serde(default, deserialize_with = "certificate_names")]
+    pub certificate_names: Vec<String>,
     /// What it may do. Default `["people:read"]`.
     pub scopes: Scopes,
     /// How urgent its lookups are. Default interactive.
@@ -160,6 +165,16 @@ fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TokenDigest
     Ok(digests)
 }
 
+fn certificate_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names: Vec<String> = units::list(deserializer)?;
+    if names.is_empty() || names.iter().any(String::is_empty) {
+        return Err(de::Error::custom(
+            "a name is empty; leave the key out to have none",
+        ));
+    }
+    Ok(names)
+}
+
 /// What a caller has that says nothing else, its workspace apart.
 pub(super) fn defaults() -> Dict {
     let limits = ["requests", "burst", "concurrent"].map(|key| (key.to_owned(), Value::from(0)));
@@ -172,17 +187,35 @@ pub(super) fn defaults() -> Dict {
     settings.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-/// Refuses a token that would speak for two clients, or is listed twice.
-pub(super) fn check_digests(
+/// Refuses a client that nobody could be, and a token or a certificate that would speak for two.
+pub(super) fn check_credentials(
     clients: &BTreeMap<ClientName, Client>,
     layers: &Layers,
+    asks_for_certificates: bool,
 ) -> Result<(), Error> {
-    let mut owners = BTreeMap::new();
+    let (mut digests, mut names) = (BTreeMap::new(), BTreeMap::new());
     for (name, client) in clients {
+        let refuse = |key: &str, problem: String| {
+            let key = format!("clients.{name}{key}");
+            Err(layers.refuse(&key, problem))
+        };
+        if client.token_sha256.is_empty() && client.certificate_names.is_empty() {
+            return refuse("", "token_sha256 is missing".to_owned());
+        }
+        if !client.certificate_names.is_empty() && !asks_for_certificates {
+            let problem = "no certificate is asked for; set server.tls.client_ca_file";
+            return refuse(".certificate_names", problem.to_owned());
+        }
         for digest in &client.token_sha256 {
-            if let Some(owner) = owners.insert(digest, name) {
+            if let Some(owner) = digests.insert(digest, name) {
                 let problem = format!("a digest is already listed for client {owner}");
-                return Err(layers.refuse(&format!("clients.{name}.token_sha256"), problem));
+                return refuse(".token_sha256", problem);
+            }
+        }
+        for certified in &client.certificate_names {
+            if let Some(owner) = names.insert(certified, name) {
+                let problem = format!("{certified:?} is already listed for client {owner}");
+                return refuse(".certificate_names", problem);
             }
         }
     }

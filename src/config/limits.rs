@@ -24,9 +24,9 @@ pub struct Limits {
     /// Header lines of a request, 1 to 1000. Default 100.
     #[serde(deserialize_with = "units::count::<1, 1000, _, _>")]
     pub headers: usize,
-    /// Bytes of a request's path and query, from 256 B to 32 KiB. Default `"8KiB"`, a little over
-    /// what RFC 9112 §3 asks every server to take.
-    #[serde(deserialize_with = "units::size::<256, { 32 * KIB }, _>")]
+    /// Bytes of a request's path and query, from 256 B to 8 KiB, a little over what RFC 9112 §3 asks
+    /// every server to take. Default `"8KiB"`.
+    #[serde(deserialize_with = "units::size::<256, { 8 * KIB }, _>")]
     pub target_bytes: ByteSize,
     /// Bytes of a request's body, up to 1 GiB. Default `"1MiB"`; `"0B"`: only empty bodies.
     #[serde(deserialize_with = "units::size::<0, GIB, _>")]

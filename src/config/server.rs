@@ -9,23 +9,88 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use super::limits::Limits;
+use super::network::Network;
+use super::tls::Tls;
 use super::units::{self, DAY};
+
+/// How the sockets of a systemd unit are called.
+const SYSTEMD: &str = "systemd";
 
 /// The data plane's listeners and limits.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Server {
-    /// Addresses to listen on, at least one. Default `["127.0.0.1:8080"]`.
+    /// Where to listen, at least one. Default `["127.0.0.1:8080"]`.
     #[serde(deserialize_with = "listeners")]
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<Listen>,
     /// Worker threads, up to 1024. Default 0: one per core.
     #[serde(deserialize_with = "units::count::<0, 1024, _, _>")]
     pub workers: usize,
     /// How long requests in flight may finish after a stop signal. Default `"25s"`; `"0s"`: not at all.
     #[serde(deserialize_with = "units::duration::<0, DAY, _>")]
     pub drain_timeout: Duration,
+    /// Peers whose connections begin with a PROXY header that names the client. Default `[]`: none.
+    #[serde(deserialize_with = "units::list")]
+    pub proxy_protocol_from: Vec<Network>,
     /// What one client, and all together, may ask of this process.
     pub limits: Limits,
+    /// TLS to clients. Default none: cleartext.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+impl Server {
+    /// Whether nobody gets in by TCP without a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_ca_file.is_some())
+    }
+}
+
+/// What clients are listened to on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// An address of ours to bind.
+    At(ListenAddress),
+    /// The sockets that systemd has bound, however many.
+    Systemd,
+}
+
+impl Listen {
+    /// Says whether only this machine can reach it. What systemd passes is known only at the start.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::At(address) => address.is_local(),
+            Self::Systemd => false,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => address.fmt(f),
+            Self::Systemd => f.write_str(SYSTEMD),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == SYSTEMD {
+            return Ok(Self::Systemd);
+        }
+        text.parse().map(Self::At)
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
 }
 
 /// Somewhere to listen.
@@ -84,8 +149,8 @@ impl<'de> Deserialize<'de> for ListenAddress {
     }
 }
 
-fn listeners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ListenAddress>, D::Error> {
-    let listeners = units::list(deserializer)?;
+fn listeners<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Listen>, D::Error> {
+    let listeners: Vec<Listen> = units::list(deserializer)?;
     if listeners.is_empty() {
         return Err(de::Error::custom(
             "the list is empty; name at least one address",

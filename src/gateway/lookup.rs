@@ -43,7 +43,7 @@ pub(super) mod room;
 use super::exchange::Exchange;
 use super::exchange::id::RequestId;
 use super::read::Read;
-use super::{Gateway, check_head, patience};
+use super::{Gateway, check_head, identify, patience};
 use crate::answer::{self, Answer};
 use crate::auth::{Caller, Callers};
 use crate::body;
@@ -192,7 +192,7 @@ impl Gateway {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         check_head(request, &self.bounds)?;
-        let caller = callers.identify(&request.headers)?;
+        let caller = identify(callers, request)?;
         exchange.asked_by(caller);
         exchange.admit()?;
         if request.method != Method::POST {

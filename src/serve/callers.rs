@@ -72,6 +72,9 @@ impl Roll {
             for digest in &client.token_sha256 {
                 callers.add(*digest.as_bytes(), Arc::clone(&caller));
             }
+            for name in &client.certificate_names {
+                callers.certify(name, Arc::clone(&caller));
+            }
         }
         if let Some(anonymous) = &config.anonymous {
             callers.allow_anonymous(self.caller(

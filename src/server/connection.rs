@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its last.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval, sleep, timeout};
+use tracing::debug;
 
 use super::activity::{Activity, Look, Watch};
+use super::entrance::{self, Entered, Entrance, Stream};
 use super::frames::Frames;
-use super::listener::Stream;
-use super::numbers::Limit;
+use super::listener::Plain;
+use super::numbers::{Limit, ResultLabels};
 use super::quiet::Quiet;
-use super::service::{Sent, service};
+use super::service::{Sent, Service};
 use super::socket::{Socket, to_bytes};
 use super::{Application, Server};
 use crate::problem::Problem;
+use crate::telemetry::chain;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,26 +47,96 @@ const LINGER_BYTES: u64 = 256 * 1024;
 const HYPERS_HEADERS: usize = 100;
 
 /// Serves one connection to its end.
-pub(super) async fn serve<A: Application>(stream: Stream, server: &Arc<Server<A>>) {
-    let mut stream = stream;
-    let sniffed = tokio::select! {
-        sniffed = timeout(server.limits.first_request_timeout, sniff(&mut stream)) => {
-            sniffed.unwrap_or_else(|_| {
-                server.numbers.reached(Limit::FirstRequestTimeout);
-                None
-            })
-        }
-        () = async { server.draining.cancelled().await; sleep(DRAIN_GRACE).await } => None,
+pub(super) async fn serve<A: Application>(
+    stream: Plain,
+    peer: Option<IpAddr>,
+    server: &Arc<Server<A>>,
+    entrance: &Entrance,
+) {
+    let entered = if entrance.is_open(&stream, peer) {
+        Some(Entered::directly(stream))
+    } else {
+        // Apart, so that connections before which nothing is asked for have no room for it.
+        Box::pin(enter(stream, peer, server, entrance)).await
+    };
+    let Some(entered) = entered else {
+        return;
+    };
+    let begun = Instant::now();
+    let mut stream = entered.stream;
+    let sniffed = match entered.is_h2 {
+        Some(is_h2) => Some((Vec::new(), is_h2)),
+        None => sniff_in_time(&mut stream, server).await,
     };
     let Some((prefix, is_h2)) = sniffed else {
         return;
     };
     let activity = Arc::new(Activity::default());
     let socket = Socket::new(stream, prefix, Arc::clone(&activity));
+    let service = Service {
+        server,
+        activity: &activity,
+        certificate: entered.certificate,
+    };
     if is_h2 {
-        serve_h2(socket, server, activity).await;
+        serve_h2(socket, service, begun).await;
     } else {
-        serve_h1(socket, server, activity).await;
+        serve_h1(socket, service, begun).await;
+    }
+    drop(entered.place);
+}
+
+/// Lets a connection in, in time.
+async fn enter<A: Application>(
+    stream: Plain,
+    peer: Option<IpAddr>,
+    server: &Server<A>,
+    entrance: &Entrance,
+) -> Option<Entered> {
+    let numbers = &server.numbers;
+    let entering = entrance.enter(stream, peer, &server.room);
+    let entered = tokio::select! {
+        entered = timeout(server.limits.handshake_timeout, entering) => entered,
+        () = asked_to_end(server) => return None,
+    };
+    let counted = |success| {
+        numbers
+            .handshakes
+            .get_or_create(&ResultLabels::of(success))
+            .inc()
+    };
+    match entered {
+        Ok(Ok(entered)) => {
+            counted(true);
+            return Some(entered);
+        }
+        Ok(Err(entrance::Error::Room(limit))) => numbers.refused(limit),
+        Ok(Err(error)) => {
+            counted(false);
+            // Anybody who scans the network makes these by the thousand.
+            debug!(error = chain(&error), "a connection did not come in");
+        }
+        Err(_) => numbers.reached(Limit::HandshakeTimeout),
+    }
+    None
+}
+
+/// Ends when a connection that has brought nothing yet should end.
+async fn asked_to_end<A>(server: &Server<A>) {
+    server.draining.cancelled().await;
+    sleep(DRAIN_GRACE).await;
+}
+
+/// Tells which HTTP a connection begins with; nothing, if it does not begin in time.
+async fn sniff_in_time<A>(stream: &mut Stream, server: &Server<A>) -> Option<(Vec<u8>, bool)> {
+    tokio::select! {
+        sniffed = timeout(server.limits.first_request_timeout, sniff(stream)) => {
+            sniffed.unwrap_or_else(|_| {
+                server.numbers.reached(Limit::FirstRequestTimeout);
+                None
+            })
+        }
+        () = asked_to_end(server) => None,
     }
 }
 
@@ -84,7 +158,8 @@ async fn sniff(stream: &mut Stream) -> Option<(Vec<u8>, bool)> {
     }
 }
 
-async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: Arc<Activity>) {
+async fn serve_h1<A: Application>(socket: Socket, service: Service<'_, A>, begun: Instant) {
+    let (server, activity) = (service.server, service.activity);
     let (application, numbers) = (Arc::clone(&server.application), server.numbers.clone());
     let refuse = move |status| {
         if let Some(limit) = limit_of(status) {
@@ -105,9 +180,9 @@ async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: 
         .writev(false)
         .serve_connection(
             TokioIo::new(socket.refusing(refuse)),
-            service(server, &activity, |answer| answer),
+            service.hypers(|answer| answer),
         );
-    let look = until_ended(Pin::new(&mut connection), server, &activity, false).await;
+    let look = until_ended(Pin::new(&mut connection), server, activity, (begun, false)).await;
     let mut socket = connection.into_parts().io.into_inner();
     if matches!(look, Look::HeadTooSlow(_)) {
         let problem = unreadable_head(StatusCode::REQUEST_TIMEOUT);
@@ -118,7 +193,8 @@ async fn serve_h1<A: Application>(socket: Socket, server: &Server<A>, activity: 
     linger(socket).await;
 }
 
-async fn serve_h2<A: Application>(socket: Socket, server: &Server<A>, activity: Arc<Activity>) {
+async fn serve_h2<A: Application>(socket: Socket, service: Service<'_, A>, begun: Instant) {
+    let (server, activity) = (service.server, service.activity);
     let limits = &server.limits;
     let frames = Frames::new(limits, PREFACE.len(), Instant::now());
     let socket = socket.counting(frames, server.numbers.clone());
@@ -128,8 +204,8 @@ async fn serve_h2<A: Application>(socket: Socket, server: &Server<A>, activity: 
         .max_concurrent_streams(limits.h2_streams)
         // A head a little too large is refused in the gateway's words; h2 ends what goes on beyond.
         .max_header_list_size(header_bytes.saturating_mul(2))
-        .serve_connection(TokioIo::new(socket), service(server, &activity, Sent::of));
-    until_ended(Pin::new(&mut connection), server, &activity, true).await;
+        .serve_connection(TokioIo::new(socket), service.hypers(Sent::of));
+    until_ended(Pin::new(&mut connection), server, activity, (begun, true)).await;
 }
 
 /// Runs a connection until it ends by itself, or must be ended. Tells the last look at it.
@@ -137,9 +213,8 @@ async fn until_ended(
     mut connection: Pin<&mut impl GracefulConnection>,
     server: &Server<impl Application>,
     activity: &Activity,
-    multiplexed: bool,
+    (begun, multiplexed): (Instant, bool),
 ) -> Look {
-    let begun = Instant::now();
     let mut watch = Watch::new(&server.limits, multiplexed, begun);
     let mut looks = interval(Watch::interval(&server.limits));
     let mut look = Quiet::new(poll_fn(|cx| looks.poll_tick(cx)));

@@ -1,25 +1,26 @@
-//! What is listened to: TCP addresses and Unix sockets.
+//! What is listened to: TCP addresses and Unix sockets, bound here or by systemd.
 
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 use crate::config::ListenAddress;
 
-/// A connection of either kind.
-pub type Stream = Either<TcpStream, UnixStream>;
+/// A connection of either kind, as it was accepted.
+pub type Plain = Either<TcpStream, UnixStream>;
 
 /// A bound listener.
 #[derive(Debug)]
 pub enum Listener {
     /// On an address.
     Tcp(TcpListener),
-    /// On a path, which is removed again at the end.
-    Unix(UnixListener, SocketFile),
+    /// On a path, which is removed again at the end if it is ours.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 /// A socket's path, as long as it is ours.
@@ -38,10 +39,25 @@ impl Listener {
                 remove_abandoned(path).await?;
                 Ok(Self::Unix(
                     UnixListener::bind(path)?,
-                    SocketFile(path.clone()),
+                    Some(SocketFile(path.clone())),
                 ))
             }
         }
+    }
+
+    /// The sockets that this process was started with (`LISTEN_FDS`, see `sd_listen_fds(3)`). They are
+    /// handed out once.
+    ///
+    /// # Errors
+    /// When there are none, or one that cannot be listened on.
+    pub fn inherited() -> io::Result<Vec<Self>> {
+        let mut sockets = ListenFd::from_env();
+        if sockets.len() == 0 {
+            let problem = "this process was not started with any";
+            return Err(io::Error::new(io::ErrorKind::NotFound, problem));
+        }
+        let indices = 0..sockets.len();
+        indices.map(|index| take(&mut sockets, index)).collect()
     }
 
     /// Where it listens, with the port that the system chose if none was named.
@@ -51,7 +67,11 @@ impl Listener {
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
             Self::Tcp(listener) => Ok(ListenAddress::Tcp(listener.local_addr()?)),
-            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.0.clone())),
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().unwrap_or(Path::new("(no path)"));
+                Ok(ListenAddress::Unix(path.to_owned()))
+            }
         }
     }
 
@@ -62,7 +82,7 @@ impl Listener {
     ///
     /// # Cancellation
     /// Loses no connection.
-    pub async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+    pub async fn accept(&self) -> io::Result<(Plain, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -79,6 +99,23 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         // Nothing can be done about a file that cannot be removed; the next start replaces it.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Takes an inherited socket as what it is.
+fn take(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
+    // The socket is left where it is when it is of the other kind.
+    if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
+        listener.set_nonblocking(true)?;
+        return Ok(Listener::Tcp(TcpListener::from_std(listener)?));
+    }
+    match sockets.take_unix_listener(index)? {
+        Some(listener) => {
+            listener.set_nonblocking(true)?;
+            // Its file is systemd's to remove.
+            Ok(Listener::Unix(UnixListener::from_std(listener)?, None))
+        }
+        None => Err(io::ErrorKind::NotFound.into()),
     }
 }
 

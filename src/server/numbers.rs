@@ -14,6 +14,24 @@ pub struct Numbers {
     pub refused: Counter,
     /// Connections and requests that met a limit.
     pub reached: Family<LimitLabels, Counter>,
+    /// Connections that came in by TLS or a PROXY header, or did not.
+    pub handshakes: Family<ResultLabels, Counter>,
+    /// Certificates that were taken from changed files, or could not be.
+    pub certificate_reloads: Family<ResultLabels, Counter>,
+}
+
+/// Tells success from failure.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ResultLabels {
+    result: &'static str,
+}
+
+impl ResultLabels {
+    /// The label of something that succeeded, or did not.
+    pub fn of(success: bool) -> Self {
+        let result = if success { "success" } else { "failure" };
+        Self { result }
+    }
 }
 
 /// Tells limits apart.

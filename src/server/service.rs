@@ -19,6 +19,7 @@ use super::connection::{in_memory, unreadable_head};
 use super::numbers::{Limit, Numbers};
 use super::upload::RequestBody;
 use super::{Application, Server};
+use crate::auth::certificate::ClientCertificate;
 use crate::body::{self, Cut};
 use crate::config::Limits;
 
@@ -33,6 +34,7 @@ struct Shared<A> {
     bounds: Bounds,
     body_timeout: Duration,
     numbers: Numbers,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Bounds on heads that hyper does not hold itself.
@@ -42,49 +44,54 @@ struct Bounds {
     header_bytes: usize,
 }
 
-/// The application as hyper calls it. `track` makes of an answer what this version of HTTP needs.
-pub(super) fn service<A: Application, B>(
-    server: &Server<A>,
-    activity: &Arc<Activity>,
-    track: fn(Tracked) -> B,
-) -> impl HttpService<
-    Incoming,
-    ResBody = B,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response<B>, Infallible>> + Send + use<A, B>,
-> + use<A, B>
-where
-    B: Body + 'static,
-{
-    // Of this connection's own, so that to hold on to it for a request touches no memory that the
-    // connections of other threads touch too.
-    let shared = Arc::new(Shared {
-        application: Arc::clone(&server.application),
-        bounds: Bounds::of(&server.limits),
-        body_timeout: server.limits.body_timeout,
-        numbers: server.numbers.clone(),
-    });
-    let activity = Arc::clone(activity);
-    service_fn(move |request: Request<Incoming>| {
-        let (shared, under_way) = (Arc::clone(&shared), activity.begin());
-        async move {
-            let is_h1 = request.version() < Version::HTTP_2;
-            let mut response = shared.answer(request).await;
-            if is_h1 && under_way.is_last() {
-                // Otherwise the client may send one more request into a closing connection.
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(CONNECTION, close);
-            }
-            let leaving = under_way.answered();
-            Ok(response.map(|body| {
-                track(Tracked {
+/// What the requests of a connection are answered with.
+pub(super) struct Service<'s, A> {
+    pub(super) server: &'s Server<A>,
+    pub(super) activity: &'s Arc<Activity>,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl<A: Application> Service<'_, A> {
+    /// The application as hyper calls it. `track` makes of an answer what this version of HTTP needs.
+    pub(super) fn hypers<B: Body + 'static>(
+        self,
+        track: fn(Tracked) -> B,
+    ) -> impl HttpService<
+        Incoming,
+        ResBody = B,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<B>, Infallible>> + Send + use<A, B>,
+    > + use<A, B> {
+        // Of this connection's own, so that to hold on to it for a request touches no memory that the
+        // connections of other threads touch too.
+        let shared = Arc::new(Shared {
+            application: Arc::clone(&self.server.application),
+            bounds: Bounds::of(&self.server.limits),
+            body_timeout: self.server.limits.body_timeout,
+            numbers: self.server.numbers.clone(),
+            certificate: self.certificate,
+        });
+        let activity = Arc::clone(self.activity);
+        service_fn(move |request: Request<Incoming>| {
+            let (shared, under_way) = (Arc::clone(&shared), activity.begin());
+            async move {
+                let is_h1 = request.version() < Version::HTTP_2;
+                let mut response = shared.answer(request).await;
+                if is_h1 && under_way.is_last() {
+                    // Otherwise the client may send one more request into a closing connection.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                let leaving = under_way.answered();
+                let tracked = |body| Tracked {
                     body,
                     waiting: None,
                     leaving,
-                })
-            }))
-        }
-    })
+                };
+                Ok(response.map(|body| track(tracked(body))))
+            }
+        })
+    }
 }
 
 impl<A: Application> Shared<A> {
@@ -92,7 +99,11 @@ impl<A: Application> Shared<A> {
         if let Some(limit) = self.bounds.met_by(&request) {
             return self.refuse(&request, limit);
         }
-        let request = request.map(|body| RequestBody::new(body, self.body_timeout, &self.numbers));
+        let mut request =
+            request.map(|body| RequestBody::new(body, self.body_timeout, &self.numbers));
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(Arc::clone(certificate));
+        }
         let response = A::handle(&self.application, request).await;
         let limit = match response.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Limit::BodyBytes,

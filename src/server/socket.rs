@@ -15,8 +15,8 @@ use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::{Activity, Phase};
+use super::entrance::Stream;
 use super::frames::Frames;
-use super::listener::Stream;
 use super::numbers::Numbers;
 
 /// How much is read from a client that was told to leave. Closing on unread bytes would reset the

@@ -380,6 +380,16 @@ impl Metrics {
             "Requests that were more than their client may ask of this gateway",
             self.limited.clone(),
         );
+        registry.register(
+            "handshakes",
+            "TLS handshakes and PROXY headers of clients, by how they ended",
+            self.connections.handshakes.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Changed certificate files, by whether they could be taken",
+            self.connections.certificate_reloads.clone(),
+        );
         self.register_cache(registry);
     }
 

@@ -92,7 +92,7 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "server.limits.target_bytes = '64KiB'",
-        "server.limits.target_bytes (inline): must be from 256B to 32KiB, found 64KiB",
+        "server.limits.target_bytes (inline): must be from 256B to 8KiB, found 64KiB",
     ),
     (
         "server.limits.send_timeout = '0s'",
@@ -274,7 +274,34 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
     (
         "server.listen = ['127.0.0.1:80', '0.0.0.0:80']\nanonymous.workspace = 'default'",
         "anonymous (inline): server.listen has 0.0.0.0:80, which is beyond loopback; anonymous \
-         callers are possible only on loopback and Unix sockets",
+         callers are possible only on loopback and Unix sockets, or with server.tls.client_ca_file",
+    ),
+    (
+        "server.listen = ['systemd']",
+        "server.listen (inline): systemd is beyond loopback and no [clients.NAME] is configured: \
+         it would lend the key to the network",
+    ),
+    (
+        "server.tls.cert_file = '/a'",
+        "server.tls (inline): key_file is missing",
+    ),
+    (
+        "server.tls = { cert_file = '', key_file = '/b' }",
+        "server.tls.cert_file (inline): the path is empty; leave the key out to have none",
+    ),
+    (
+        "server.proxy_protocol_from = ['10.0.0.7/8']",
+        "server.proxy_protocol_from[0] (inline): \"10.0.0.7/8\" has bits set beyond its length; \
+         did you mean \"10.0.0.0/8\" or \"10.0.0.7\"?",
+    ),
+    (
+        "clients.a = { workspace = 'default', certificate_names = ['a'] }",
+        "clients.a.certificate_names (inline): no certificate is asked for; \
+         set server.tls.client_ca_file",
+    ),
+    (
+        "clients.a = { workspace = 'default', certificate_names = ['a', ''] }",
+        "clients.a.certificate_names (inline): a name is empty; leave the key out to have none",
     ),
     (
         "admin.listen = '0.0.0.0:9090'",

@@ -5,6 +5,7 @@ pub(crate) mod budgets;
 pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod harness;
+pub(crate) mod identity;
 pub(crate) mod metrics;
 pub(crate) mod passing;
 pub(crate) mod process;

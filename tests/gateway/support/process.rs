@@ -18,11 +18,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the program with nothing in its environment but what is given.
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flameup-gateway"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flameup-gateway"));
+        Self::spawn(command.args(arguments).stdin(Stdio::null()), environment)
+    }
+
+    /// Starts a command that is the program in the end.
+    pub(crate) fn spawn(command: &mut Command, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env_clear()
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
