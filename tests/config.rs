@@ -625,3 +625,17 @@ proptest! {
         drop(load(&format!("{key} = {}", serde_json::Value::from(value))));
     }
 }
+
+#[test]
+fn the_environment_turns_things_on_and_off() {
+    let variables = [
+        ("FLAMEUP_GATEWAY__CACHE__ALIASES", "false"),
+        ("FLAMEUP_GATEWAY__CACHE__EVENTS_INVALIDATE", "true"),
+        ("FLAMEUP_GATEWAY__SECRETS__CORE_DUMPS", "true"),
+    ];
+    let config = config("", &variables);
+    assert!(!config.cache.aliases && config.cache.harvest && config.cache.events_invalidate);
+    assert!(config.secrets.core_dumps);
+    let refused = refusal(load_with("", &[("FLAMEUP_GATEWAY__CACHE__ALIASES", "no")]));
+    assert!(refused.contains("expected a boolean"), "{refused}");
+}

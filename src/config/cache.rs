@@ -36,12 +36,15 @@ pub struct Cache {
     pub email_case: EmailCase,
     /// Whether a person is found under all the names that their body tells, whichever they were
     /// asked for by. Default `true`; `false`: each name is a person of its own.
+    #[serde(deserialize_with = "units::flag")]
     pub aliases: bool,
     /// Whether people that pass by in lists, searches and writes bring up to date whoever of them
     /// is stored already. Default `true`.
+    #[serde(deserialize_with = "units::flag")]
     pub harvest: bool,
     /// Whether a tracked event or a registered device makes its person be asked for again. Default
     /// false.
+    #[serde(deserialize_with = "units::flag")]
     pub events_invalidate: bool,
 }
 

@@ -15,5 +15,6 @@ pub struct Secrets {
     #[serde(deserialize_with = "units::duration::<0, DAY, _>")]
     pub overlap: Duration,
     /// Whether the system may write this process's memory to a file when it crashes. Default false.
+    #[serde(deserialize_with = "units::flag")]
     pub core_dumps: bool,
 }

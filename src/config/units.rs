@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use figment::providers::{Format, Toml};
 use jiff::fmt::friendly::SpanParser;
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
 
 pub(super) const MILLISECOND: u64 = 1;
 pub(super) const SECOND: u64 = 1000 * MILLISECOND;
@@ -93,6 +93,11 @@ pub(super) fn share<'de, const MAX_PERCENT: u8, D: Deserializer<'de>>(
         }
         Err(out_of_range("0", &max.to_string(), text))
     })
+}
+
+/// Reads true or false, also where they are written as text.
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    deserializer.deserialize_any(Flag)
 }
 
 /// Reads the path of a file; an empty one is a mistake, not "none".
@@ -181,6 +186,26 @@ fn whole_units(value: u64, units: &[(u64, &str)], smallest: &str) -> String {
             || format!("{value}{smallest}"),
             |(unit, name)| format!("{}{name}", value / unit),
         )
+}
+
+struct Flag;
+
+impl Visitor<'_> for Flag {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a boolean")
+    }
+
+    fn visit_bool<E: de::Error>(self, flag: bool) -> Result<bool, E> {
+        Ok(flag)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
+        // What else stands here is not quoted, as with any value of the wrong kind.
+        let flag = text.parse();
+        flag.map_err(|_| E::invalid_type(Unexpected::Str(text), &self))
+    }
 }
 
 struct Text<P> {
