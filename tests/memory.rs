@@ -84,6 +84,8 @@ async fn an_erased_person_is_gone_from_logs_and_from_the_memory_of_the_process()
         ("FLAMEUP_GATEWAY__TELEMETRY__ACCESS_LOG", "all"),
         ("FLAMEUP_GATEWAY__ANONYMOUS__WORKSPACE", "default"),
         ("FLAMEUP_GATEWAY__ANONYMOUS__SCOPES", "*"),
+        // Memory that may not be dumped may not be looked through either, but by root.
+        ("FLAMEUP_GATEWAY__SECRETS__CORE_DUMPS", "true"),
     ];
     let mut program = Process::start(&["serve"], &environment);
     let clients = address(&mut program, "server.address");

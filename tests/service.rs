@@ -420,3 +420,68 @@ async fn people_have_one_hash_in_all_processes_that_share_a_key() {
         assert!(!hashes[at + 1..].contains(hash), "{hashes:?}");
     }
 }
+
+/// Whatever is sent in bodies, by clients and by operators, stands in no log line and no metric.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_body_and_nobody_in_it_is_logged_or_counted() {
+    let config = "anonymous = { workspace = \"default\", scopes = [\"*\"] }\n\
+                  telemetry.log_filter = \"trace\"\ntelemetry.access_log = \"all\"";
+    let mut service = Service::start(config).await;
+    let person = r#"{"userId":"canary-1","email":"canary-1@example.com","traits":{"a":"canary"}}"#;
+    let (client, operator) = (service.address, service.admin);
+    for (address, target, body) in [
+        (client, "/api/v1/people", person.to_owned()),
+        (
+            client,
+            "/api/v1/people/batch",
+            format!("{{\"people\":[{person}]}}"),
+        ),
+        (client, "/api/v1/people", format!("{person} not JSON")),
+        (
+            client,
+            "/api/v1/track",
+            format!("{{\"event\":\"canary\",\"userId\":\"canary-1\",\"x\":{person}}}"),
+        ),
+        (client, "/api/v1/nowhere/canary-1", person.to_owned()),
+        (
+            client,
+            "/gateway/v1/people/lookup",
+            r#"{"ids":["canary-1","canary-2"]}"#.to_owned(),
+        ),
+        (
+            client,
+            "/gateway/v1/people/lookup",
+            r#"{"ids":["canary-1"],"canary":1}"#.to_owned(),
+        ),
+        (operator, "/v1/lookup", r#"{"id":"canary-1"}"#.to_owned()),
+        (operator, "/v1/purge", r#"{"id":"canary-1"}"#.to_owned()),
+        (operator, "/v1/erase", r#"{"id":"canary-1"}"#.to_owned()),
+        (
+            operator,
+            "/v1/erase",
+            r#"{"id":"canary-1","canary":1}"#.to_owned(),
+        ),
+    ] {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream.read_to_end(&mut Vec::new()).expect("an answer");
+    }
+    let mut stream = TcpStream::connect(operator).expect("it listens");
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).expect("an answer");
+    assert!(metrics.contains("looked_up") && !metrics.contains("canary"));
+    service.program.signal("TERM");
+    let (_, lines) = service.program.end();
+    let answered = lines.iter().filter(|line| line.contains("\"answered\""));
+    assert!(answered.count() >= 7, "{lines:#?}");
+    for line in lines {
+        assert!(!line.contains("canary"), "{line}");
+    }
+}
