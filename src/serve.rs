@@ -57,6 +57,7 @@ pub struct Running {
     keys: Arc<KeyRing>,
     admin_token: Arc<TokenFile>,
     telemetry: Arc<Telemetry>,
+    entrance: Arc<Entrance>,
     /// Ended with the gateway.
     _chores: JoinSet<()>,
 }
@@ -93,13 +94,12 @@ impl Running {
     /// When it cannot listen, or could not reach Flameup; see [`Error`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
         let upstream = Upstream::new(&config.upstream)?;
-        let tls = config
-            .server
-            .tls
-            .as_ref()
-            .map(Tls::load)
-            .transpose()?
-            .map(Arc::new);
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?;
+        let proxies = config.server.proxy_protocol_from.clone();
+        let entrance = Arc::new(Entrance {
+            tls: tls.map(Arc::new),
+            proxies,
+        });
         let listeners = bind_all(&config.server.listen).await?;
         let admin_listener = match &config.admin.listen {
             Some(address) => Some(bind(address, "admin.listen").await?),
@@ -137,7 +137,7 @@ impl Running {
         let admin_token = TokenFile::new(Arc::clone(&admin), config.admin.clone(), overlap);
 
         let mut chores = chores(&gateway, &keys, &admin_token);
-        if let Some(tls) = &tls {
+        if let Some(tls) = &entrance.tls {
             chores.spawn(certificates::watch(
                 Arc::clone(tls),
                 telemetry.metrics().connections().clone(),
@@ -155,20 +155,33 @@ impl Running {
             keys,
             admin_token,
             telemetry,
+            entrance,
             gateway,
             data,
             admin,
             operators,
         };
-        let proxies = config.server.proxy_protocol_from.clone();
-        let entrance = Arc::new(Entrance { tls, proxies });
+        running.listen(listeners, admin_listener);
+        Ok(running)
+    }
+
+    fn listen(&self, listeners: Vec<Listener>, admin_listener: Option<Listener>) {
         for listener in listeners {
-            running.data.listen(listener, &entrance);
+            self.data.listen(listener, &self.entrance);
         }
         if let Some(listener) = admin_listener {
-            running.operators.listen(listener, &Arc::default());
+            self.operators.listen(listener, &Arc::default());
         }
-        Ok(running)
+    }
+
+    /// Reads the clients' listeners' certificates again at once. Tells whether that is anything new.
+    /// They are looked at once a second in any case. Blocks for as long as reading does.
+    ///
+    /// # Errors
+    /// When the files do not hold what it takes; what was before is kept then.
+    pub fn reload_certificates(&self) -> Result<bool, tls::Error> {
+        let tls = self.entrance.tls.as_ref();
+        tls.map_or(Ok(false), |tls| tls.reload())
     }
 
     /// What answers the clients.

@@ -26,6 +26,7 @@ mod quiet;
 mod room;
 mod service;
 mod socket;
+mod spare;
 pub mod tls;
 mod upload;
 
@@ -35,6 +36,7 @@ use crate::problem::Problem;
 use listener::{Listener, Plain};
 use quiet::Quiet;
 use room::Room;
+use spare::Spare;
 
 pub use entrance::Entrance;
 pub use numbers::{Limit, LimitLabels, Numbers, ResultLabels};
@@ -114,10 +116,19 @@ impl<A: Application> Server<A> {
     }
 
     async fn accept(self: Arc<Self>, listener: Listener, entrance: &Arc<Entrance>) {
+        let mut spare = Spare::new();
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.begin(stream, peer, entrance),
+                    Err(error) if spare.would_help(&error) => {
+                        self.numbers.refused(Limit::Descriptors);
+                        // A connection waits, or accepting would not have failed.
+                        let refusing = timeout(ACCEPT_PAUSE, spare.refuse(&listener)).await;
+                        if !matches!(refusing, Ok(Ok(()))) {
+                            spare = Spare::new();
+                        }
+                    }
                     Err(error) => {
                         warn!(error = %error, "accepting a connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

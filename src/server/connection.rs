@@ -226,41 +226,35 @@ async fn until_ended(
         sleep(DRAIN_GRACE).await;
     });
     loop {
-        let end = tokio::select! {
+        let look = tokio::select! {
             biased;
             _ended = connection.as_mut() => return Look::Fine,
-            () = &mut draining, if !ending => true,
+            () = &mut draining, if !ending => Look::Ripe(None),
             now = &mut look => match watch.look(activity, now) {
-                Look::Fine if now.saturating_duration_since(begun) < max_age => false,
-                Look::Fine if ending => false,
-                Look::Fine => {
-                    server.numbers.reached(Limit::ConnectionMaxAge);
-                    true
+                Look::Fine if now.saturating_duration_since(begun) >= max_age => {
+                    Look::Ripe(Some(Limit::ConnectionMaxAge))
                 }
-                Look::Unused(limit) if !ending => {
-                    server.numbers.reached(limit);
-                    true
-                }
-                // On HTTP/2 others may be under way, which are let finish.
-                Look::HeadTooSlow(limit) if !ending && multiplexed => {
-                    server.numbers.reached(limit);
-                    true
-                }
-                look => {
-                    if let Look::HeadTooSlow(limit) | Look::Stuck(limit) = look
-                        && !ending
-                    {
-                        server.numbers.reached(limit);
-                    }
-                    return look;
-                }
+                look => look,
             },
         };
-        if end && !ending {
-            ending = true;
-            connection.as_mut().graceful_shutdown();
-            watch.shorten_pause(END_GRACE);
+        if let Some(limit) = look.limit().filter(|_| !ending) {
+            server.numbers.reached(limit);
         }
+        let ends_well = match look {
+            Look::Fine => continue,
+            Look::Ripe(_) if ending => continue,
+            Look::Ripe(_) => true,
+            Look::Unused(_) => !ending,
+            // Others may be under way on HTTP/2, which are let finish.
+            Look::HeadTooSlow(_) => multiplexed && !ending,
+            Look::Stuck(_) | Look::Parted => false,
+        };
+        if !ends_well {
+            return look;
+        }
+        ending = true;
+        connection.as_mut().graceful_shutdown();
+        watch.shorten_pause(END_GRACE);
     }
 }
 

@@ -45,6 +45,8 @@ pub struct LimitLabels {
 pub enum Limit {
     /// Connections in all.
     Connections,
+    /// Descriptors that the system has for this process. Not a key of ours.
+    Descriptors,
     /// Connections of one address.
     ConnectionsPerPeer,
     /// Bytes of a head, or on HTTP/1 its lines.
@@ -76,10 +78,11 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The configuration key it stands under in `server.limits`.
+    /// The configuration key it stands under in `server.limits`, if it does.
     pub fn key(self) -> &'static str {
         match self {
             Self::Connections => "connections",
+            Self::Descriptors => "descriptors",
             Self::ConnectionsPerPeer => "connections_per_peer",
             Self::HeaderBytes => "header_bytes",
             Self::Headers => "headers",

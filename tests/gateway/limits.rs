@@ -2,6 +2,7 @@
 //! goes on.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use flameup_gateway::sandbox::DEMO_KEY;
@@ -183,6 +184,59 @@ async fn an_answer_that_is_not_taken_is_counted() {
             .text
             .contains("limit=\"send_timeout\"")
         {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_descriptors_newcomers_are_refused_too_and_the_others_go_on() {
+    let environment = [
+        ("FLAMEUP_API_KEY", DEMO_KEY),
+        ("FLAMEUP_GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+        ("FLAMEUP_GATEWAY__SERVER__WORKERS", "1"),
+        ("FLAMEUP_GATEWAY__ADMIN__LISTEN", "off"),
+        ("FLAMEUP_GATEWAY__TELEMETRY__LOG_FORMAT", "json"),
+    ];
+    let mut command = Command::new("/bin/sh");
+    let script = "ulimit -n 40; exec \"$0\" serve";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_flameup-gateway")]);
+    let mut gateway = Process::spawn(command.stdin(Stdio::null()), &environment);
+    let line: Value = serde_json::from_str(&gateway.line_with("serving")).expect("JSON");
+    let address = line["server.address"].as_str().expect("an address");
+    let address: SocketAddr = address.parse().expect("an address");
+    let (mut served, mut refused) = (Vec::new(), 0);
+    let started = Instant::now();
+    for _ in 0..100 {
+        let mut wire = Wire::connect(address).await;
+        let asked = wire
+            .try_send("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await;
+        if asked && !within(wire.is_closed()).await {
+            assert_eq!(wire.answer().await.status, 404);
+            served.push(wire);
+        } else {
+            refused += 1;
+        }
+    }
+    assert!(started.elapsed() < SOON, "they are told at once");
+    assert!(
+        served.len() > 10 && refused > 50,
+        "{} {refused}",
+        served.len()
+    );
+    for wire in &mut served {
+        wire.ask("/nowhere").await;
+        assert_eq!(wire.answer().await.status, 404);
+    }
+    drop(served);
+    within(async {
+        loop {
+            let mut wire = Wire::connect(address).await;
+            let asked = wire.try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            if asked && !wire.is_closed().await {
+                return;
+            }
+        }
     })
     .await;
 }
