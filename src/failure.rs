@@ -70,14 +70,30 @@ pub enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// HTTP/1.1 requires exactly one `Host` (RFC 9112 §3.2).
-    #[error("the request must have exactly one Host header")]
+    #[error("the request must have exactly one usable Host header")]
     Host,
     /// The target's authority and `Host` disagree (RFC 9112 §3.2.2).
     #[error("the request target names another host than the Host header")]
     Authority,
-    /// Two framings: which one counts is what request smuggling is made of (RFC 9112 §6.1).
-    #[error("the request has both Content-Length and Transfer-Encoding")]
+    /// Two framings, or two types of content: which one counts is for every reader to guess, and what
+    /// request smuggling is made of (RFC 9112 §6.1).
+    #[error("the request says in two ways what its body is")]
     Framing,
+    /// A tunnel.
+    #[error("the request asks for a tunnel")]
+    Tunnel,
+    /// Another protocol on this connection (RFC 9110 §7.8).
+    #[error("the request asks for another protocol")]
+    Upgrade,
+    /// Something is expected that nobody here knows (RFC 9110 §10.1.1).
+    #[error("the request has an unknown expectation")]
+    Expectation,
+    /// Another method than that of the first line.
+    #[error("the request asks for another method than its own")]
+    MethodOverride,
+    /// Bytes that no query has (RFC 3986 §3.4).
+    #[error("the query has unusable bytes")]
+    Query,
     /// A read with a body.
     #[error("a read must not have a body")]
     BodyOnRead,

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::header::HeaderName;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, Uri, Version, request};
+use http::{HeaderMap, Method, Request, Response, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 
@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod explain;
 pub mod fetch;
 mod forward;
+mod head;
 pub mod lookup;
 pub mod operate;
 mod read;
@@ -154,7 +155,7 @@ impl Gateway {
         now: Instant,
     ) -> Step<'a>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
         match self.admit(callers, request, body.is_some(), exchange) {
             Err(failure) => Step::Done(Answer::refused(&failure)),
@@ -189,7 +190,7 @@ impl Gateway {
         has_body: bool,
         exchange: &mut Exchange<'g>,
     ) -> Result<(&'g Caller, Route<'r>), Failure> {
-        check_head(request, &self.bounds)?;
+        head::check(request, &self.bounds)?;
         let caller = identify(callers, request)?;
         exchange.asked_by(caller);
         exchange.admit()?;
@@ -267,27 +268,6 @@ async fn has_content(
         .unwrap_or(true)
 }
 
-/// Refuses a head that two readers could understand in two ways.
-fn check_head(request: &request::Parts, bounds: &Bounds) -> Result<(), RequestError> {
-    let headers = &request.headers;
-    if headers.len() > bounds.headers {
-        return Err(RequestError::TooManyHeaders);
-    }
-    if request.version >= Version::HTTP_2 {
-        return Ok(()); // The authority is in the target, and framing is not done by headers.
-    }
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(RequestError::Framing);
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if agrees(&request.uri, host.as_bytes()) => Ok(()),
-        (Some(_), None) => Err(RequestError::Authority),
-        (None, None) if request.version < Version::HTTP_11 => Ok(()),
-        _ => Err(RequestError::Host),
-    }
-}
-
 /// Who sent this request.
 fn identify<'c>(callers: &'c Callers, request: &request::Parts) -> Result<&'c Caller, Failure> {
     let certificate = request.extensions.get::<Arc<ClientCertificate>>();
@@ -320,13 +300,6 @@ fn wait_in(line: &str) -> Option<Duration> {
         let seconds = seconds.trim().trim_matches('"').parse();
         is_wait.then_some(Duration::from_secs(seconds.ok()?))
     })
-}
-
-/// Whether a target in absolute form names the same authority as `Host`.
-fn agrees(target: &Uri, host: &[u8]) -> bool {
-    target
-        .authority()
-        .is_none_or(|authority| authority.as_str().as_bytes().eq_ignore_ascii_case(host))
 }
 
 /// Whether the method is one that takes no body here.

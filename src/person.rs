@@ -34,6 +34,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'@');
 
+/// How often an identifier is decoded to see whether anybody could be led astray by it.
+const DECODINGS: usize = 4;
+
 /// Words of the API that stand where an identifier would.
 const RESERVED_WORDS: [&str; 3] = ["search", "batch", "upsert"];
 
@@ -52,7 +55,8 @@ pub enum Error {
     /// NUL or another control character.
     #[error("the identifier has a control character")]
     Control,
-    /// `.` or `..`, alone or between slashes or backslashes: a dot segment to many servers.
+    /// `.` or `..`, alone or between slashes or backslashes: a dot segment to many servers. Also what
+    /// would be one, or a control character, to those who decode twice.
     #[error("the identifier has a dot segment")]
     DotSegment,
     /// More than [`MAX_ID_BYTES`].
@@ -230,13 +234,37 @@ fn checked(text: Cow<'_, str>) -> Result<Cow<'_, str>, Error> {
     if text.chars().any(char::is_control) {
         return Err(Error::Control);
     }
-    if text
-        .split(['/', '\\'])
-        .any(|part| part == "." || part == "..")
-    {
+    if has_dot_segment(&text) || text.contains('%') && is_bent_when_decoded(&text) {
         return Err(Error::DotSegment);
     }
     Ok(text)
+}
+
+/// Whether some server would climb here. There are those that drop what follows a `;` first, and
+/// blanks.
+fn has_dot_segment(text: &str) -> bool {
+    text.split(['/', '\\']).any(|part| {
+        let name = part.split(';').next().unwrap_or_default();
+        matches!(name.trim_matches(' '), "." | "..")
+    })
+}
+
+/// Whether to a reader who decodes more than once this would be a dot segment, or have control
+/// characters.
+fn is_bent_when_decoded(text: &str) -> bool {
+    let mut text = text.to_owned();
+    // Each round makes it shorter; whoever encodes more often than this means harm.
+    for _ in 0..DECODINGS {
+        let decoded = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        if decoded == text {
+            return false;
+        }
+        if has_dot_segment(&decoded) || decoded.chars().any(char::is_control) {
+            return true;
+        }
+        text = decoded;
+    }
+    true
 }
 
 /// Whether a segment stands for itself and nothing in it could be refused, as nearly all do.
@@ -274,6 +302,7 @@ mod tests {
     #[test]
     fn decoding_happens_exactly_once() {
         assert_eq!(id("a%2540b"), Ok("a%40b".to_owned()));
+        assert_eq!(id("100%25%20a"), Ok("100% a".to_owned()));
         assert_eq!(id("a%2Fb"), Ok("a/b".to_owned()));
         assert_eq!(id("a+b%2Bc%20d"), Ok("a+b+c d".to_owned()));
     }
@@ -312,6 +341,13 @@ mod tests {
             ("%2e%2E", Error::DotSegment),
             ("a%2f..%2fb", Error::DotSegment),
             ("..%5cx", Error::DotSegment),
+            ("..;a=b", Error::DotSegment),
+            ("..%20", Error::DotSegment),
+            ("%252e%252E", Error::DotSegment),
+            ("a%252f%252e%252e%252fb", Error::DotSegment),
+            ("%25252e%25252e", Error::DotSegment),
+            ("a%2500b", Error::DotSegment),
+            ("a%2525252525252541", Error::DotSegment),
             (long.as_str(), Error::TooLong),
         ] {
             assert_eq!(id(segment), Err(error), "{segment}");

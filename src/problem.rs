@@ -193,11 +193,22 @@ impl From<&Failure> for Problem {
 fn of_request(error: RequestError) -> Problem {
     let bad = |message| Problem::new(StatusCode::BAD_REQUEST, "http_request_error", message);
     match error {
-        RequestError::Host => bad("Send exactly one Host header"),
+        RequestError::Host => bad("Send exactly one Host header, with a host and at most a port"),
         RequestError::Authority => {
             bad("The request target and the Host header name different hosts")
         }
-        RequestError::Framing => bad("Send either Content-Length or Transfer-Encoding, not both"),
+        RequestError::Framing => {
+            bad("Send Content-Type once, and either Content-Length or Transfer-Encoding")
+        }
+        RequestError::Tunnel => bad("This gateway makes no tunnels"),
+        RequestError::Upgrade => bad("This gateway changes no protocols; send no Upgrade"),
+        RequestError::MethodOverride => bad("Send the method you mean, without overriding it"),
+        RequestError::Query => bad("The query has bytes that must be percent-encoded"),
+        RequestError::Expectation => Problem::new(
+            StatusCode::EXPECTATION_FAILED,
+            "http_request_error",
+            "This gateway knows no expectation but 100-continue",
+        ),
         RequestError::BodyOnRead => bad("This request has no body; send it without one"),
         RequestError::BodyBroken => bad("The request body broke off"),
         RequestError::BodyTooSlow => Problem::new(

@@ -19,6 +19,7 @@ mod activity;
 mod connection;
 mod entrance;
 mod frames;
+mod guard;
 pub mod listener;
 mod numbers;
 mod proxied;

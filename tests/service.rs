@@ -426,7 +426,7 @@ async fn people_have_one_hash_in_all_processes_that_share_a_key() {
 async fn no_body_and_nobody_in_it_is_logged_or_counted() {
     let config = "anonymous = { workspace = \"default\", scopes = [\"*\"] }\n\
                   telemetry.log_filter = \"trace\"\ntelemetry.access_log = \"all\"";
-    let mut service = Service::start(config).await;
+    let service = Service::start(config).await;
     let person = r#"{"userId":"canary-1","email":"canary-1@example.com","traits":{"a":"canary"}}"#;
     let (client, operator) = (service.address, service.admin);
     for (address, target, body) in [

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, request};
+use http::{HeaderMap, Method, StatusCode, Version, request};
 use hyper::body::Body as HttpBody;
 use tokio::sync::oneshot;
+use tokio::time::Instant as Deadline;
 use tokio_util::sync::DropGuard;
 
+mod intake;
 mod pieces;
 
 use super::Gateway;
@@ -38,6 +40,7 @@ use crate::upstream::request::Outgoing;
 use crate::upstream::upload::{Progress, Stage, Upload};
 use crate::upstream::{self, BoxError};
 use crate::workspace::Workspace;
+use intake::Intake;
 use pieces::{Kept, Pieces};
 
 /// A request as the gateway passes it on.
@@ -67,7 +70,7 @@ struct Passing {
     /// The body goes no further than this.
     sending: Option<DropGuard>,
     change: Option<Change>,
-    deadline: tokio::time::Instant,
+    deadline: Deadline,
     began: Instant,
     /// Keeps the changes in mind that come after this was sent, for what it shows of people.
     started: Started,
@@ -84,7 +87,7 @@ impl Gateway {
     /// Sends a request on, once, and answers with what comes back.
     pub(super) async fn forward<B>(self: &Arc<Self>, passage: Passage<'_, B>) -> Answer
     where
-        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
         let reads = matches!(passage.request.method, Method::GET | Method::HEAD);
         if reads && RequestDirectives::of(&passage.request.headers).only_if_cached {
@@ -103,6 +106,11 @@ impl Gateway {
             Ok(permit) => permit,
             Err(refused) => return Answer::refused(&refused),
         };
+        let deadline = Deadline::now() + self.upstream.timeout();
+        let passage = match self.take_in(passage, deadline).await {
+            Ok(passage) => passage,
+            Err(unusable) => return Answer::refused(&unusable.into()), // The permit is given back.
+        };
         let workspace = passage.caller.workspace();
         let change = Change::begin(self, workspace, &passage.forward);
         let passing = Passing {
@@ -115,11 +123,39 @@ impl Gateway {
             progress: None,
             sending: None,
             change,
-            deadline: tokio::time::Instant::now() + self.upstream.timeout(),
+            deadline,
             began: self.clock.now(),
             started: self.cache.fetch_begins(),
         };
         passing.start(passage, permit, reason).await
+    }
+
+    /// Makes as sure as may be that a body is one, before anything is sent. Of HTTP/1, an announced
+    /// length is certain, and the body may stream; of HTTP/2 it may yet prove wrong.
+    async fn take_in<'a, B>(
+        &self,
+        passage: Passage<'a, B>,
+        deadline: Deadline,
+    ) -> Result<Passage<'a, Intake<B>>, RequestError>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    {
+        let framed = passage.request.version < Version::HTTP_2;
+        let body = match passage.body {
+            None => None,
+            Some(body) if framed && body.size_hint().exact().is_some() => {
+                Some(Intake::nothing_of(body))
+            }
+            Some(body) => Some(Intake::of(body, self.bounds.body_bytes, deadline).await?),
+        };
+        Ok(Passage {
+            caller: passage.caller,
+            forward: passage.forward,
+            request: passage.request,
+            body,
+            request_id: passage.request_id,
+            patience: passage.patience,
+        })
     }
 
     /// What a request is for, as far as its target tells.

@@ -43,7 +43,7 @@ pub(super) mod room;
 use super::exchange::Exchange;
 use super::exchange::id::RequestId;
 use super::read::Read;
-use super::{Gateway, check_head, identify, patience};
+use super::{Gateway, head, identify, patience};
 use crate::answer::{self, Answer};
 use crate::auth::{Caller, Callers};
 use crate::body;
@@ -191,7 +191,7 @@ impl Gateway {
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
-        check_head(request, &self.bounds)?;
+        head::check(request, &self.bounds)?;
         let caller = identify(callers, request)?;
         exchange.asked_by(caller);
         exchange.admit()?;

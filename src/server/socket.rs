@@ -1,9 +1,10 @@
 //! A client's stream as hyper sees it.
 //!
 //! Four things happen in between. Bytes that were read to tell the protocol are given back first.
-//! The connection's activity is noted. Where hyper answers for itself on HTTP/1, to a head that it
-//! cannot parse, with a bare status line, the response is exchanged for one in the gateway's own form.
-//! On HTTP/2 frames are counted, and a client that sends too many is told to leave.
+//! The connection's activity is noted. Of HTTP/1, what is not read by all alike is spoilt. Where hyper
+//! answers for itself on HTTP/1, to a head that it cannot parse, with a bare status line, the response
+//! is exchanged for one in the gateway's own form. On HTTP/2 frames are counted, and a client that sends
+//! too many is told to leave.
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::activity::{Activity, Phase};
 use super::entrance::Stream;
 use super::frames::Frames;
+use super::guard::Guard;
 use super::numbers::Numbers;
 
 /// How much is read from a client that was told to leave. Closing on unread bytes would reset the
@@ -33,6 +35,8 @@ pub(super) struct Socket {
     /// Bytes to give back before reading on.
     prefix: Vec<u8>,
     given_back: usize,
+    /// On HTTP/1 only; HTTP/2 frames by lengths alone.
+    guard: Option<Guard>,
     /// On HTTP/1 only; HTTP/2 answers what it cannot read with frames.
     refuse: Option<Refuse>,
     /// What goes out in place of hyper's own response, and how much of it has.
@@ -61,6 +65,7 @@ impl Socket {
             activity,
             prefix,
             given_back: 0,
+            guard: None,
             refuse: None,
             refusal: None,
             at_end: false,
@@ -75,11 +80,13 @@ impl Socket {
         self
     }
 
-    /// Has hyper's own responses exchanged for what `refuse` makes of their status.
+    /// Has what is ambiguous spoilt, and hyper's own responses exchanged for what `refuse` makes of
+    /// their status.
     pub(super) fn refusing(
         mut self,
         refuse: impl Fn(StatusCode) -> Vec<u8> + Send + 'static,
     ) -> Self {
+        self.guard = Some(Guard::default());
         self.refuse = Some(Box::new(refuse));
         self
     }
@@ -181,6 +188,12 @@ impl AsyncRead for Socket {
         if self.parting.is_some() {
             return self.poll_part(cx).map(Err);
         }
+        if let Some(last_word) = self.guard.as_mut().and_then(Guard::last_word)
+            && buf.remaining() >= last_word.len()
+        {
+            buf.put_slice(last_word);
+            return Poll::Ready(Ok(()));
+        }
         if self.given_back < self.prefix.len() {
             let rest = &self.prefix[self.given_back..];
             let given = rest.len().min(buf.remaining());
@@ -188,6 +201,9 @@ impl AsyncRead for Socket {
             self.given_back += given;
         } else {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.inspect(&mut buf.filled_mut()[before..]);
         }
         if buf.filled().len() == before {
             self.at_end = true;

@@ -8,7 +8,7 @@ use crate::support::{Harness, Response, exact, headers, status};
 const USER: &str = "/api/v1/people/user_1";
 
 /// What a client might send that is nobody's business but its own, or an attack.
-const ODD: [(&str, &str); 32] = [
+const ODD: [(&str, &str); 28] = [
     ("accept", "text/html"),
     ("accept-encoding", "gzip, br"),
     ("accept-language", "de"),
@@ -19,11 +19,9 @@ const ODD: [(&str, &str); 32] = [
     ("x-listed", "1"),
     ("keep-alive", "timeout=5"),
     ("te", "trailers, gzip"),
-    ("upgrade", "websocket"),
     ("proxy-connection", "keep-alive"),
     ("proxy-authorization", "Basic eA=="),
     ("content-type", "text/plain"),
-    ("expect", "nothing"),
     ("forwarded", "for=192.0.2.1;host=evil.example"),
     ("x-forwarded-for", "192.0.2.1"),
     ("x-forwarded-host", "evil.example"),
@@ -31,8 +29,6 @@ const ODD: [(&str, &str); 32] = [
     ("x-real-ip", "192.0.2.1"),
     ("x-original-url", "/api/v1/people/user_2"),
     ("x-rewrite-url", "/api/v1/people/user_2"),
-    ("x-http-method-override", "DELETE"),
-    ("x-method-override", "PUT"),
     ("range", "bytes=0-9"),
     ("if-match", "\"other\""),
     ("if-modified-since", "Fri, 01 Jan 2038 00:00:00 GMT"),

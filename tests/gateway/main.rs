@@ -18,6 +18,7 @@ mod floods;
 mod freshness;
 mod harvest;
 mod header_hygiene;
+mod hostile;
 mod identifiers;
 mod isolation;
 mod key_reload;

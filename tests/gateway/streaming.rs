@@ -57,12 +57,17 @@ async fn the_first_part_of_an_answer_is_there_while_the_rest_is_still_to_come() 
     }
 }
 
+/// A chunk beyond what is taken in before anything is sent.
+fn long_chunk() -> String {
+    format!("10000\r\n{}\r\n", " ".repeat(0x10000))
+}
+
 #[tokio::test]
 async fn the_first_part_of_a_request_is_on_its_way_while_the_rest_is_still_to_come() {
     let (origin, harness) = played("").await;
     let mut client = Wire::connect(harness.address()).await;
     let head = "POST /api/v1/people HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    client.send(head).await;
+    client.send(format!("{head}{}", long_chunk())).await;
     let mut upstream = origin.accept().await;
     upstream.until("\r\n\r\n").await;
     client.send("4\r\n{\"a\"\r\n3\r\n:1}\r\n").await;
@@ -189,10 +194,11 @@ async fn a_body_that_is_too_large_by_its_own_account_is_a_413_and_not_sent() {
 
 #[tokio::test]
 async fn a_body_that_turns_out_too_large_is_a_413_and_never_whole_at_flameup() {
-    let (origin, harness) = played("server.limits.body_bytes = \"10B\"").await;
+    let (origin, harness) = played("server.limits.body_bytes = \"65546B\"").await;
     let mut client = Wire::connect(harness.address()).await;
+    let head = "POST /api/v1/people HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     client
-        .send("POST /api/v1/people HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")
+        .send(format!("{head}{}4\r\nabcd\r\n", long_chunk()))
         .await;
     let mut upstream = origin.accept().await;
     upstream.until("\r\n\r\n").await;
@@ -202,6 +208,28 @@ async fn a_body_that_turns_out_too_large_is_a_413_and_never_whole_at_flameup() {
     assert_eq!(answer.header("connection"), "close");
     let rest = String::from_utf8(upstream.rest().await).expect("text");
     assert!(!rest.contains("0\r\n\r\n") && !rest.contains('e'), "{rest}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_broken_from_the_first_is_never_begun_at_flameup() {
+    let harness = open()
+        .config("server.limits.body_bytes = \"10B\"")
+        .start()
+        .await;
+    for (chunks, status) in [
+        ("4\r\nabcd\r\n7\r\nefghijk\r\n", 413),
+        ("4\r\nabcde\r\n", 400),
+    ] {
+        let mut client = Wire::connect(harness.address()).await;
+        let head = "POST /api/v1/people HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked";
+        client.send(format!("{head}\r\n\r\n{chunks}")).await;
+        client
+            .answer()
+            .await
+            .assert_own(status, "http_request_error");
+        client.assert_closed().await;
+    }
+    assert_eq!(harness.flameup.connections(), 0);
 }
 
 #[tokio::test]
@@ -220,12 +248,15 @@ async fn a_body_that_does_not_end_in_time_is_a_408() {
 
 #[tokio::test]
 async fn a_client_that_leaves_in_the_middle_of_its_body_takes_the_request_with_it() {
-    for framing in ["Content-Length: 9", "Transfer-Encoding: chunked"] {
+    for (framing, first) in [
+        ("Content-Length: 9", String::new()),
+        ("Transfer-Encoding: chunked", long_chunk()),
+    ] {
         let (origin, harness) = played("").await;
         let mut client = Wire::connect(harness.address()).await;
         client
             .send(format!(
-                "POST /api/v1/people HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n4\r\nabc"
+                "POST /api/v1/people HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{first}4\r\nabc"
             ))
             .await;
         let mut upstream = origin.accept().await;
