@@ -53,10 +53,19 @@ const MAX_HEADERS: usize = 100;
 #[derive(Debug)]
 pub struct Upstream {
     /// Locked only to be cloned, or replaced by one with no connections.
-    client: RwLock<Client<Connector, Outgoing>>,
+    pool: RwLock<Pool>,
     connector: Connector,
     base: config::BaseUrl,
     timeout: Duration,
+    /// Zero: none.
+    max_age: Duration,
+}
+
+/// Connections that were made since a moment.
+#[derive(Debug)]
+struct Pool {
+    client: Client<Connector, Outgoing>,
+    since: Instant,
 }
 
 /// Why there is no usable answer.
@@ -117,17 +126,42 @@ impl Upstream {
     pub fn new(config: &config::Upstream) -> Result<Self, connect::Error> {
         let connector = Connector::new(config)?;
         Ok(Self {
-            client: RwLock::new(client(connector.clone())),
+            pool: RwLock::new(Pool::of(&connector)),
             connector,
             base: config.base_url.clone(),
             timeout: config.timeout,
+            max_age: config.connection_max_age,
         })
     }
 
     /// Closes the connections that are idle. Those in use close when their answers have come.
     pub fn close_idle(&self) {
-        let unused = client(self.connector.clone());
-        drop(std::mem::replace(&mut *self.client.write(), unused));
+        let unused = Pool::of(&self.connector);
+        drop(std::mem::replace(&mut *self.pool.write(), unused));
+    }
+
+    /// The connections that may be used now. All are left together when the first of them may have
+    /// come of age; the name is resolved for the next.
+    fn client(&self) -> Client<Connector, Outgoing> {
+        let pool = self.pool.read();
+        if self.max_age.is_zero() || pool.since.elapsed() < self.max_age {
+            return pool.client.clone();
+        }
+        drop(pool);
+        self.close_idle();
+        self.pool.read().client.clone()
+    }
+
+    /// Looks at why a request failed. Where one connection was dead, others that have been idle as
+    /// long may be too: whoever asks again gets a new one.
+    fn failed(&self, error: hyper_util::client::legacy::Error) -> Error {
+        // Not so where a stream of HTTP/2 was reset: the connection goes on.
+        let is_dead = cause::<io::Error>(&error).is_some()
+            || cause::<hyper::Error>(&error).is_some_and(hyper::Error::is_incomplete_message);
+        if is_dead && !error.is_connect() {
+            self.close_idle();
+        }
+        Error::of_request(error)
     }
 
     /// How long a request may take in all.
@@ -160,8 +194,8 @@ impl Upstream {
         let sent = permit.spend();
         let mut heard = None;
         let answer = async {
-            let client = self.client.read().clone();
-            let response = client.request(request).await.map_err(Error::of_request)?;
+            let response = self.client().request(request).await;
+            let response = response.map_err(|error| self.failed(error))?;
             heard = Some(Heard::of(&response));
             Response::collect(response, &sent.credential().api_key, now).await
         };
@@ -173,7 +207,17 @@ impl Upstream {
     }
 }
 
-/// A pool with no connection in it.
+impl Pool {
+    /// One with no connection in it.
+    fn of(connector: &Connector) -> Self {
+        Self {
+            client: client(connector.clone()),
+            since: Instant::now(),
+        }
+    }
+}
+
+/// A client with no connection.
 fn client(connector: Connector) -> Client<Connector, Outgoing> {
     Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE_TIMEOUT)

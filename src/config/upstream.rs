@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::Error;
 use super::layers::Layers;
-use super::units::{self, HOUR, MILLISECOND};
+use super::units::{self, DAY, HOUR, MILLISECOND};
 
 /// The way to Flameup.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -25,6 +25,10 @@ pub struct Upstream {
     /// Time for a whole request, connecting included, to the last byte; never zero. Default `"5s"`.
     #[serde(deserialize_with = "units::duration::<MILLISECOND, HOUR, _>")]
     pub timeout: Duration,
+    /// Age at which connections are used no more, up to 7 days, so that a name which leads elsewhere by
+    /// now is followed under constant traffic too. Default `"1m"`; `"0s"`: never.
+    #[serde(deserialize_with = "units::duration::<0, { 7 * DAY }, _>")]
+    pub connection_max_age: Duration,
     /// PEM file of certificates trusted beside the system's. Default none.
     #[serde(default, deserialize_with = "units::path")]
     pub ca_file: Option<PathBuf>,

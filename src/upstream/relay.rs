@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT, VIA};
 use http::{Method, Request, StatusCode};
@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use super::receipt::{Heard, Receipt};
 use super::request::{JSON, Outgoing, USER_AGENT_VALUE, target};
-use super::scan::{Needle, Scan};
+use super::scan::{Needles, Scan, is_compressed};
 use super::{Error, Upstream};
 use crate::config::{ApiKey, BaseUrl};
 use crate::headers::{VIA_VALUE, X_REQUEST_ID};
@@ -26,6 +26,10 @@ use crate::shield::Permit;
 /// 56 KB of documented fields; 16 MiB leave 160 KiB of attributes to each. What is larger is no
 /// answer of this API, and would only keep others from their forwards.
 pub const MAX_RELAYED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How much of an error is looked at before its head goes out. Flameup's have some hundred bytes; what
+/// is longer is still cut before the key.
+const LOOKED_AT_BYTES: usize = 64 * 1024;
 
 /// A request as a client sent it.
 #[derive(Debug)]
@@ -62,9 +66,14 @@ pub struct Relayed {
 pub struct Relay {
     inner: Incoming,
     deadline: tokio::time::Instant,
+    /// How long it is in all, if that is known.
+    length: Option<u64>,
     /// How much more may come.
     left: u64,
     scan: Scan,
+    /// What was looked at and not given out.
+    ahead: BytesMut,
+    begun: bool,
 }
 
 impl Upstream {
@@ -90,11 +99,15 @@ impl Upstream {
         let sent = permit.spend();
         let mut heard = None;
         let answer = async {
-            let client = self.client.read().clone();
-            let response = client.request(request).await;
-            let response = response.map_err(Error::of_request)?;
+            let response = self.client().request(request).await;
+            let response = response.map_err(|error| self.failed(error))?;
             heard = Some(Heard::of(&response));
-            Relayed::of(response, &sent.credential().api_key, deadline, now)
+            let mut relayed = Relayed::of(response, &sent.credential().api_key, deadline, now)?;
+            if relayed.status.is_client_error() || relayed.status.is_server_error() {
+                // Errors are what quotes keys: of them nothing goes out before all was seen.
+                relayed.body.look_ahead().await?;
+            }
+            Ok(relayed)
         };
         let answer = timeout_at(deadline, answer)
             .await
@@ -148,12 +161,9 @@ impl Relayed {
         if coding.is_some_and(|coding| coding != "identity") {
             return Err(Error::Encoded);
         }
-        let needle = Needle::of(key);
-        if head
-            .headers
-            .values()
-            .any(|value| needle.is_in(value.as_bytes()))
-        {
+        let needles = Needles::of(key);
+        let mut values = head.headers.values();
+        if values.any(|value| needles.are_in(value.as_bytes())) {
             return Err(Error::QuotesKey);
         }
         if body.size_hint().lower() > MAX_RELAYED_BYTES {
@@ -163,10 +173,13 @@ impl Relayed {
             status: head.status,
             headers: head.headers,
             body: Relay {
+                length: body.size_hint().exact(),
                 inner: body,
                 deadline,
                 left: MAX_RELAYED_BYTES,
-                scan: Scan::new(key.clone()),
+                scan: Scan::new(needles),
+                ahead: BytesMut::new(),
+                begun: false,
             },
             requested_at,
         })
@@ -176,12 +189,24 @@ impl Relayed {
 impl Relay {
     /// Whether nothing is to come.
     pub fn is_empty(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ahead.is_empty() && self.inner.is_end_stream()
     }
 
     /// How long it is in all, if that was announced. Asked before the first piece.
     pub fn length(&self) -> Option<u64> {
-        self.inner.size_hint().exact()
+        self.length
+    }
+
+    /// Looks at the whole of it, or the beginning if it is long; it is given out all the same.
+    async fn look_ahead(&mut self) -> Result<(), Error> {
+        let mut seen = BytesMut::new();
+        while seen.len() < LOOKED_AT_BYTES
+            && let Some(piece) = self.next_in_time().await?
+        {
+            seen.extend_from_slice(&piece);
+        }
+        self.ahead = seen;
+        Ok(())
     }
 
     /// The next piece of it; nothing at its end.
@@ -197,6 +222,9 @@ impl Relay {
     }
 
     async fn next_in_time(&mut self) -> Result<Option<Bytes>, Error> {
+        if !self.ahead.is_empty() {
+            return Ok(Some(self.ahead.split().freeze()));
+        }
         while let Some(frame) = self.inner.frame().await {
             // Trailers stay here.
             let Ok(data) = frame.map_err(Error::Body)?.into_data() else {
@@ -204,6 +232,10 @@ impl Relay {
             };
             let left = self.left.checked_sub(data.len() as u64);
             self.left = left.ok_or(Error::TooLargeToRelay)?;
+            if !self.begun && is_compressed(&data) {
+                return Err(Error::Encoded);
+            }
+            self.begun |= !data.is_empty();
             let data = self.scan.push(data).map_err(|_| Error::QuotesKey)?;
             if !data.is_empty() {
                 return Ok(Some(data));

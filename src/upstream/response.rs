@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use super::Error;
-use super::scan::Needle;
+use super::scan::{Needles, is_compressed};
 use crate::config::ApiKey;
 
 /// Largest body taken in. A Person is some 560 bytes and its attributes are customer data of
@@ -51,6 +51,9 @@ impl Response {
             return Err(Error::Encoded);
         }
         let body = collect_body(body).await?;
+        if is_compressed(&body) {
+            return Err(Error::Encoded);
+        }
         let response = Self {
             status: head.status,
             headers: head.headers,
@@ -67,12 +70,9 @@ impl Response {
     /// Whether the key, or its secret half alone, stands anywhere in the answer. An error page
     /// that echoes the request would otherwise hand the key to whoever asked.
     fn quotes(&self, key: &ApiKey) -> bool {
-        let needle = Needle::of(key);
-        needle.is_in(&self.body)
-            || self
-                .headers
-                .values()
-                .any(|value| needle.is_in(value.as_bytes()))
+        let needles = Needles::of(key);
+        let mut values = self.headers.values();
+        needles.are_in(&self.body) || values.any(|value| needles.are_in(value.as_bytes()))
     }
 }
 

@@ -5,5 +5,6 @@ mod frames;
 mod framing;
 mod heads;
 mod kit;
+mod origin;
 mod targets;
 mod unkeyed;
