@@ -236,6 +236,32 @@ async fn a_new_admin_token_file_counts_at_sighup_and_the_token_before_with_it() 
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_breaks_while_it_is_in_use_is_kept_and_said_once() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), DEMO_KEY).expect("it is ours");
+    let config = format!("workspaces.default.api_key_file = {:?}", file.path());
+    let mut service = Service::start_with(&config, &[]).await;
+    fs::write(file.path(), "half of\na key").expect("it is ours");
+    let line = service.program.line_with("the one before is kept");
+    assert!(line.contains(&file.path().display().to_string()), "{line}");
+    assert_eq!(service.status(None), 200);
+    // Reloading is all or nothing too.
+    assert!(service.reload(&config)["error"].is_string());
+    assert_eq!(service.status(None), 200);
+    fs::write(file.path(), format!("{DEMO_KEY}x")).expect("it is ours");
+    service
+        .program
+        .line_with("the key was replaced in its file");
+    service.program.signal("TERM");
+    let (_, lines) = service.program.end();
+    let said = lines
+        .iter()
+        .filter(|line| line.contains("the one before is kept"));
+    assert_eq!(said.count(), 1, "{lines:#?}");
+    assert!(!lines.concat().contains("half of") && !lines.concat().contains(DEMO_KEY));
+}
+
 /// The next message to the supervisor.
 fn told(socket: &UnixDatagram) -> String {
     let mut message = [0; 1024];
