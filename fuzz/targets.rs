@@ -23,7 +23,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub(crate) const TARGETS: [Target; 6] = [
     ("identifier", identifier),
-    ("target", target),
+    ("route", route),
     ("directives", directives),
     ("signals", signals),
     ("person", person),
@@ -67,7 +67,7 @@ fn assert_canonical(segment: &str) {
 
 /// Whatever the target, what is asked of Flameup is below its API, with no segment that another
 /// reader could read in another way.
-pub(crate) fn target(input: &[u8]) {
+pub(crate) fn route(input: &[u8]) {
     let (which, rest) = input.split_first().unwrap_or((&0, b"/"));
     let methods = [
         "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get",

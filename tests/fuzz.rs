@@ -151,7 +151,7 @@ fn identifiers_have_one_normal_form() {
 
 #[test]
 fn targets_reach_nothing_but_the_api() {
-    fuzz(named("target"));
+    fuzz(named("route"));
 }
 
 #[test]

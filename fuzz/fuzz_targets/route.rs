@@ -1,8 +1,8 @@
-//! `targets::target` under libFuzzer.
+//! `targets::route` under libFuzzer.
 #![no_main]
 
 #[expect(dead_code, reason = "each program runs one of the targets")]
 #[path = "../targets.rs"]
 mod targets;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::target(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::route(input));
