@@ -11,6 +11,7 @@
 //! Each run has a seed of its own and prints it; `MODEL_SEED` runs one again, `MODEL_STEPS` fewer
 //! or more of it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
@@ -25,6 +26,7 @@ mod history;
 mod oracle;
 mod steps;
 
+use counts::Counts;
 use history::History;
 use steps::{Step, steps};
 
@@ -34,7 +36,7 @@ const STEPS: usize = 100_000;
 /// read when it fails.
 const LENGTH: usize = 60;
 /// What such a history counts for on average at least: some steps are several that overlap.
-const LEAST_COUNT: usize = 170;
+const LEAST_COUNT: usize = 150;
 
 /// How the gateway and the sandbox are set up.
 #[derive(Clone, Copy, Debug)]
@@ -102,18 +104,22 @@ fn check(world: World) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let ran = std::cell::Cell::new(0);
+    let (ran, all) = (std::cell::Cell::new(0), RefCell::new(Counts::default()));
     let run = TestRunner::new_with_rng(config, random).run(&scripts(), |script| {
-        run(world, &script.0).map_err(TestCaseError::fail)?;
+        let counts = run(world, &script.0).map_err(TestCaseError::fail)?;
+        all.borrow_mut().add(&counts);
         let count: usize = script.0.iter().map(Step::count).sum();
-        ran.set(ran.get() + count);
+        ran.set(ran.get() + count - counts.idle);
         Ok(())
     });
     if let Err(error) = run {
         panic!("MODEL_SEED={seed}: {error}");
     }
-    say(&format!("{} steps", ran.get()));
+    say(&format!("{} steps, {:?}", ran.get(), all.borrow()));
     // Of few histories the average says little.
+    if steps >= STEPS {
+        all.borrow().assert_telling(ran.get());
+    }
     assert!(
         ran.get() >= steps / 2 || steps < STEPS,
         "histories are too short"
@@ -138,7 +144,7 @@ fn scripts() -> impl Strategy<Value = Script> {
 }
 
 /// Plays one history on a runtime of its own.
-fn run(world: World, steps: &[Step]) -> Result<(), String> {
+fn run(world: World, steps: &[Step]) -> Result<Counts, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

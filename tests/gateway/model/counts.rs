@@ -18,11 +18,22 @@ pub(super) struct Counts {
     outcomes: BTreeMap<&'static str, u32>,
     /// Fetches under way that an erasure called off.
     called_off: u32,
+    /// Changes, lists and words of an operator that were done.
+    done: BTreeMap<&'static str, u32>,
+    /// Turns to let something go when nothing was held.
+    pub(super) idle: usize,
 }
 
 impl Counts {
     /// Takes note of an answer.
     pub(super) fn answered(&mut self, operation: Operation, response: Option<&Response>) {
+        if let Some(response) = response.filter(|response| response.status.is_success()) {
+            *self.done.entry(operation.word()).or_default() += 1;
+            let removes = matches!(operation, Operation::Purge(_) | Operation::Erase(_));
+            if removes && response.json()["removed"]["entries"] != 0 {
+                *self.done.entry("removals").or_default() += 1;
+            }
+        }
         match (operation, response) {
             (Operation::Read(_), Some(response)) => {
                 *self.outcomes.entry(outcome(response)).or_default() += 1;
@@ -32,6 +43,33 @@ impl Counts {
                 self.called_off += called_off.and_then(|all| all.try_into().ok()).unwrap_or(0);
             }
             _ => {}
+        }
+    }
+
+    /// What happened in another history as well.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (all, others) in [
+            (&mut self.outcomes, &other.outcomes),
+            (&mut self.done, &other.done),
+        ] {
+            for (word, count) in others {
+                *all.entry(word).or_default() += count;
+            }
+        }
+        self.idle += other.idle;
+    }
+
+    /// Fails unless everything has happened often that the invariants are about: of a gateway that
+    /// stored nothing, or whose changes all failed, they would hold as well.
+    pub(super) fn assert_telling(&self, steps: usize) {
+        let least = u32::try_from(steps / SELDOM).expect("a number of steps");
+        for word in &OUTCOMES[..OUTCOMES.len() - 1] {
+            let seen = self.outcomes.get(word).copied().unwrap_or(0);
+            assert!(seen >= least, "{seen} answers are {word}, of {steps} steps");
+        }
+        for word in DONE {
+            let done = self.done.get(word).copied().unwrap_or(0);
+            assert!(done >= least, "{done} {word}, of {steps} steps");
         }
     }
 
@@ -60,6 +98,19 @@ impl Counts {
         same("forwards", forwards + f64::from(self.called_off), arrivals)
     }
 }
+
+/// What is too rare to tell anything: less than one step in so many.
+const SELDOM: usize = 2_000;
+/// What else is to happen.
+const DONE: [&str; 7] = [
+    "writes",
+    "deletions",
+    "lists",
+    "purges",
+    "expirations",
+    "erasures",
+    "removals",
+];
 
 /// What the cache may have done, as metrics call it.
 const OUTCOMES: [&str; 8] = [

@@ -45,6 +45,19 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    /// What many of its kind are called.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Read(_) => "reads",
+            Self::Delete(_) => "deletions",
+            Self::List => "lists",
+            Self::Purge(_) => "purges",
+            Self::Expire(_) => "expirations",
+            Self::Erase(_) => "erasures",
+            _ => "writes",
+        }
+    }
+
     /// Whether whoever is in memory may be dropped for it.
     pub(super) fn writes(self) -> bool {
         !matches!(self, Self::Read(_) | Self::List | Self::Expire(_))
@@ -60,6 +73,9 @@ pub(super) enum Step {
     Merge(Tenant, u8, u8),
     /// Somebody is read into memory, and asked for by several names after so many milliseconds.
     Crowd(Tenant, u8, u32, Vec<Action>),
+    /// Somebody is asked for by all of their names when no change holds reads off any more, twice
+    /// if so.
+    Visit(Tenant, u8, bool),
     /// Requests that overlap.
     Together(Vec<Action>),
     /// Somebody edits a person in Flameup's own dashboard.
@@ -77,6 +93,7 @@ impl Step {
             Self::Together(actions) => actions.len(),
             Self::Crowd(_, _, _, actions) => 3 + actions.len(),
             Self::Merge(..) => 2,
+            Self::Visit(_, _, twice) => 3 * (1 + usize::from(*twice)),
             Self::Alone(..) | Self::Edit(..) | Self::Fail(..) | Self::Wait(_) => 1,
         }
     }
@@ -199,6 +216,7 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
         12 => (tenant(), operation()).prop_map(|(tenant, operation)| Step::Alone(tenant, operation)),
         6 => together(),
         1 => crowd(),
+        3 => (tenant(), 0..IDS, any::<bool>()).prop_map(|(tenant, id, twice)| Step::Visit(tenant, id, twice)),
         1 => (tenant(), 0..IDS, 0..IDS).prop_map(|(tenant, one, other)| Step::Merge(tenant, one, other)),
         2 => (tenant(), 0..IDS).prop_map(|(tenant, id)| Step::Edit(tenant, id)),
         1 => (failure(), 1u8..3).prop_map(|(failure, times)| Step::Fail(failure, times)),
