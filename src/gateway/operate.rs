@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::task::JoinHandle;
 use tracing::info;
 use uuid::Uuid;
 
@@ -186,14 +185,18 @@ impl Gateway {
         workspace: &Arc<Workspace>,
         touched: &Touched,
     ) -> Result<Removed, Error> {
-        let mut removed = Removed::default();
+        let (mut removed, mut swept) = (Removed::default(), Vec::new());
+        let touched = &self.known_in_all(workspace, touched);
+        // All of them at once: an operator who leaves early leaves nobody half purged.
         for workspace in self.twins(workspace) {
             let purged = self.cache.purge(workspace, touched, self.clock.now());
             removed += purged;
             if purged.everybody {
-                let swept = self.sweep(workspace).await;
-                removed += swept.map_err(|_| Error::Interrupted)?;
+                swept.push(self.sweep(workspace));
             }
+        }
+        for swept in swept {
+            removed += swept.await.map_err(|_| Error::Interrupted)?;
         }
         Ok(removed)
     }
@@ -207,19 +210,13 @@ impl Gateway {
         let (gateway, workspace) = (Arc::clone(self), Arc::clone(workspace));
         let now = self.clock.now();
         let expire = move || {
+            let touched = gateway.known_in_all(&workspace, &touched);
             let twins = gateway.twins(&workspace);
             let expire = |twin: &Arc<Workspace>| gateway.cache.expire(twin, &touched, now);
             twins.map(expire).sum()
         };
         let expired = tokio::task::spawn_blocking(expire).await;
         expired.map_err(|_| Error::Interrupted)
-    }
-
-    /// Removes what changes of everybody have outdated, on a thread that nobody's answer waits
-    /// for: with hundreds of thousands of people it takes tenths of a second.
-    pub(super) fn sweep(self: &Arc<Self>, workspace: &Arc<Workspace>) -> JoinHandle<Removed> {
-        let (gateway, workspace) = (Arc::clone(self), Arc::clone(workspace));
-        tokio::task::spawn_blocking(move || gateway.cache.sweep(&workspace))
     }
 
     /// Lets go of everything that is known of a person, and stores nothing of them for as long as
@@ -248,9 +245,6 @@ impl Gateway {
         name: &Name,
         hold: Duration,
     ) -> Result<Receipt, Error> {
-        // One at a time: a second of the same person would find nothing any more, and confirm what
-        // the first has not seen the end of.
-        let _turn = self.erasing.lock().await;
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let person = self.person(workspace, name);
         let numbers: Vec<_> = self.twins(workspace).map(|twin| twin.number()).collect();
@@ -260,6 +254,9 @@ impl Gateway {
         let decisions = self.decisions.forget(&names);
         // What connections to Flameup have read may still lie in their buffers.
         self.upstream.close_idle();
+        // Done at once, and confirmed one at a time: of two that look through the stores together,
+        // one would take what the other is to see gone.
+        let _turn = self.erasing.lock().await;
         // What was removed is freed now, not when it next suits the store. That takes a moment,
         // and names nobody: what a thread that answers nobody has on its stack stays there.
         let gateway = Arc::clone(self);

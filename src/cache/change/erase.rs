@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::cache::changes::{self, Hold};
 use crate::cache::entry::{Entry, Lifetime};
 use crate::cache::key::{CacheKey, folded};
+use crate::cache::people::Found;
 use crate::cache::store::Watch;
 use crate::upstream::Response;
 
@@ -38,6 +39,18 @@ impl<F: Clone> Cache<F> {
     /// names that the memory knows, and stores nothing of them for as long as `bar`. What one of
     /// the workspaces knows the person to be called, they are called in all.
     pub fn erase(&self, workspaces: &[u32], name: CacheKey, bar: Duration, now: Instant) -> Erased {
+        self.erase_in_steps(workspaces, name, bar, now, || {})
+    }
+
+    /// Erases; `between` looking and removing others may store or change something.
+    pub(super) fn erase_in_steps(
+        &self,
+        workspaces: &[u32],
+        name: CacheKey,
+        bar: Duration,
+        now: Instant,
+        mut between: impl FnMut(),
+    ) -> Erased {
         let watches = [self.people.store().watch(), self.absences.watch()];
         let in_all = |name: CacheKey| {
             let numbers = workspaces.iter();
@@ -46,11 +59,15 @@ impl<F: Clone> Cache<F> {
         let mut touched: Vec<CacheKey> = in_all(name).collect();
         let mut known: HashSet<CacheKey> = touched.iter().cloned().collect();
         let mut removed = Removed::default();
+        // What waits to be stored goes with the bar. It comes before the first look, so that what
+        // lands after that is not stored.
+        let mut written = self.written_to(&touched);
+        self.bar(&touched, &[], bar, now);
         // Each round finds what the names of the last round lead to, and what was stored before
         // they were barred. The last one finds nothing.
         loop {
             let found = self.all_called(&touched);
-            let written = self.written_to(&touched);
+            between();
             removed.people += written.len();
             let claimed = found.iter().map(|found| &found.entry);
             let claimed = claimed.chain(written.iter().map(|written| &written.entry));
@@ -64,12 +81,13 @@ impl<F: Clone> Cache<F> {
                     .flat_map(in_all)
                     .filter(|name| known.insert(name.clone())),
             );
-            let names = self.names_of(&touched, &found);
-            self.changes.note(&names, Hold::Everything(now + bar), now);
+            let more = self.written_to(&touched);
+            self.bar(&touched, &found, bar, now);
             removed += self.remove(&touched, &found);
             if found.is_empty() && written.is_empty() {
                 break;
             }
+            written = more;
         }
         (removed.fetches, removed.places) = self.cancel(&touched);
         let crowded = touched.iter().filter(|name| self.uncounted(name) > 0);
@@ -85,6 +103,12 @@ impl<F: Clone> Cache<F> {
             names: touched,
             watches,
         }
+    }
+
+    /// Has nothing stored for as long as `bar` of whoever is called so, and of those who were `found`.
+    fn bar(&self, names: &[CacheKey], found: &[Found], bar: Duration, now: Instant) {
+        let names = self.names_of(names, found);
+        self.changes.note(&names, Hold::Everything(now + bar), now);
     }
 
     /// Removes those whom an erasure could not find one by one. Takes as long as the store is large.

@@ -153,3 +153,29 @@ async fn fetches_under_way_are_called_off_and_their_waiters_woken() {
     assert!(world.cache.is_being_fetched(keys.person()));
     drop(others);
 }
+
+#[test]
+fn a_fetch_that_lands_while_somebody_is_erased_is_not_stored() {
+    for asked in ADA.names() {
+        for name in ADA.names() {
+            // Nobody is stored yet who would tell the other names.
+            for world in [World::new(), known()] {
+                if world.count() == (0, 0) && asked != name {
+                    continue;
+                }
+                let mut sent = Some(world.send(&asked, world.at(1)));
+                let between = || {
+                    if let Some(sent) = sent.take() {
+                        world.land(sent, Some(ADA.body()), world.at(2));
+                    }
+                };
+                let key = world.workspace.key_of_name(&name);
+                let erased = world
+                    .cache
+                    .erase_in_steps(&[0], key, BAR, world.at(2), between);
+                assert!(world.cache.confirm_erased(erased), "{asked:?} {name:?}");
+                assert_eq!(world.see_all(&ADA, world.at(3)), Seen::Nothing);
+            }
+        }
+    }
+}
