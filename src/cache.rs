@@ -294,9 +294,9 @@ impl<F: Clone> Cache<F> {
         self.changes.last()
     }
 
-    /// Says that a change is about to be sent.
-    pub fn change_begins(&self) -> UnderWay {
-        self.changes.change_begins()
+    /// Says that a change is about to be sent, one of the workspaces of these numbers.
+    pub fn change_begins(&self, workspaces: impl Iterator<Item = u32>) -> UnderWay {
+        self.changes.change_begins(workspaces)
     }
 
     /// Says that a fetch is about to be sent.
@@ -512,6 +512,13 @@ impl<F: Clone> Cache<F> {
                     && self.stands(keys, absence, now)
                     && person.is_none_or(asked_later)
             })
+    }
+
+    /// Lets go of whoever was found by exactly the spelling that was `asked` for: Flameup has
+    /// answered it with another person, so nobody is called so who was before it was asked.
+    pub fn forget_spelling(&self, asked: &Keys, answer: &Entry) {
+        self.changes
+            .alone(|| self.people.forget_spelling(asked, answer));
     }
 
     /// Stores what landed, unless something says that it is not the last word.

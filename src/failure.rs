@@ -114,14 +114,15 @@ pub enum RequestError {
 impl Failure {
     /// Whether a stale answer may take this failure's place. Where Flameup refused our key, it may
     /// have been taken away on purpose: nothing is served on its credit. What the client did wrong
-    /// is its own. Whoever was erased is not served any more, by no request.
+    /// is its own. Whoever was erased is not served any more, by no request; nor is who was merged into
+    /// somebody else.
     pub fn may_be_covered(&self) -> bool {
         match self {
             Self::Wait(error) => !matches!(error, collapse::Error::CalledOff),
+            Self::Unusable(error) => !matches!(error, storable::Error::AnotherPerson),
             Self::Waiters(_)
             | Self::LongWait
             | Self::Upstream(_)
-            | Self::Unusable(_)
             | Self::NotJson
             | Self::UnexpectedStatus(_)
             | Self::RateLimited { .. } => true,

@@ -15,6 +15,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, Method, Request, Response, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use smallvec::SmallVec;
 
 mod change;
 mod decisions;
@@ -27,6 +28,7 @@ pub mod lookup;
 pub mod operate;
 mod read;
 pub mod status;
+mod sweep;
 
 use crate::answer::{self, Answer};
 use crate::auth::certificate::ClientCertificate;
@@ -35,6 +37,7 @@ use crate::body;
 use crate::cache::{Cache, Settings};
 use crate::clock::Clock;
 use crate::failure::{Failure, RequestError};
+use crate::person::change::Touched;
 use crate::problem::Problem;
 use crate::route::Route;
 use crate::server::{Application, RequestBody};
@@ -46,6 +49,7 @@ use exchange::Exchange;
 use forward::Passage;
 use lookup::room::Room;
 use read::Lookup;
+use sweep::Sweeps;
 
 /// How long a body without announced length may take to turn out to be none.
 const EMPTY_BODY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -85,6 +89,7 @@ pub struct Gateway {
     room: Room,
     /// The turn to erase; held for as long as one takes.
     erasing: tokio::sync::Mutex<()>,
+    sweeps: Sweeps,
     started_at: Instant,
 }
 
@@ -107,6 +112,7 @@ impl Gateway {
             started_at: clock.now(),
             clock,
             telemetry,
+            sweeps: Sweeps::new(workspaces.len()),
             workspaces,
             decisions: Decisions::default(),
             room: Room::new(lookup::ROOM_BYTES),
@@ -208,6 +214,16 @@ impl Gateway {
     ) -> impl Iterator<Item = &'a Arc<Workspace>> + 'a {
         let all = self.workspaces.iter();
         all.filter(|other| workspace.may_be_same_as(other))
+    }
+
+    /// Whoever is touched, by all names that a section knows which may be the same workspace.
+    fn known_in_all(&self, workspace: &Workspace, touched: &Touched) -> Touched {
+        let twins: SmallVec<[_; 2]> = self.twins(workspace).collect();
+        match &twins[..] {
+            // A section finds all names that it knows by itself.
+            [_] => touched.clone(),
+            twins => self.cache.known_in(twins, touched),
+        }
     }
 
     /// Knows these callers from now on; requests under way keep to those before.

@@ -165,8 +165,9 @@ impl Workspace {
         self.index == other.index || self.id().is_some() && self.id() == other.id()
     }
 
-    /// Whether they may be: they are, or nobody knows yet. A workspace knows its id once it stores
-    /// anybody, so of one without there is little to lose.
+    /// Whether they may be: they are, or nobody knows. Most bodies tell their workspace's id, so it
+    /// is known once somebody is stored. Where none does, a change in one section ends the people of
+    /// that name in all of them: a fetch too many, and nothing old.
     pub fn may_be_same_as(&self, other: &Self) -> bool {
         self.is_same_as(other) || self.id().is_none() || other.id().is_none()
     }

@@ -1,5 +1,6 @@
 //! What a change or a purge does to what is stored.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -35,6 +36,15 @@ pub struct Passing {
     pub number: Number,
 }
 
+/// Who is meant by the names of a change, where one is that of a crowd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// Those whom another of the names leads to: Flameup has said who it was, or did nothing.
+    Named,
+    /// Whoever is called so.
+    Called,
+}
+
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
@@ -66,9 +76,11 @@ impl<F: Clone> Cache<F> {
         }
     }
 
-    /// Ends a change, however it ended. Says whether it was one of everybody, so that a
-    /// [`sweep`](Self::sweep) is due: also where a name is that of too many to be found. `written` are the whole people that Flameup answered with;
+    /// Ends a change, however it ended. `written` are the whole people that Flameup answered with;
     /// they are stored once reads are held off no longer.
+    ///
+    /// Says whether it was one of everybody, so that a [`sweep`](Self::sweep) is due: also where a
+    /// name is that of too many to be found, and nobody knows which of them were `meant`.
     ///
     /// Flameup promises no read after write. What is read within [`HOLD_DOWN`] goes to whoever
     /// asked, and is not stored.
@@ -76,10 +88,18 @@ impl<F: Clone> Cache<F> {
         &self,
         workspace: &Workspace,
         touched: &Touched,
+        meant: Meant,
         written: Vec<Passing>,
         now: Instant,
     ) -> bool {
-        let removed = self.change(workspace, touched, Hold::Reads(now + HOLD_DOWN), now);
+        let hold = Hold::Reads(now + HOLD_DOWN);
+        let everybody = match meant {
+            Meant::Named => {
+                self.change_in_steps(workspace, touched, hold, now, || {});
+                *touched == Touched::Everyone
+            }
+            Meant::Called => self.change(workspace, touched, hold, now).everybody,
+        };
         // Who changes one person is about to look at them. Of many, only those are kept that
         // somebody has asked for.
         let one = written.len() == 1;
@@ -88,7 +108,31 @@ impl<F: Clone> Cache<F> {
                 self.keep_written(workspace, &person, one, now);
             }
         }
-        removed.everybody
+        everybody
+    }
+
+    /// Whoever is `touched`, by all names that any of these workspaces knows them by. Where they
+    /// are one workspace at Flameup, each may know some.
+    pub fn known_in(&self, workspaces: &[&Arc<Workspace>], touched: &Touched) -> Touched {
+        let Touched::People(names) = touched else {
+            return Touched::Everyone;
+        };
+        let mut known = names.clone();
+        let mut seen: HashSet<Name> = names.iter().cloned().collect();
+        let mut looked_at = 0;
+        // Each name that is new is looked for once; they are those of people who are stored.
+        while let Some(name) = known.get(looked_at) {
+            looked_at += 1;
+            let called = |workspace: &&Arc<Workspace>| {
+                let key = workspace.key_of_name(name);
+                self.people.all_called(key.as_bytes())
+            };
+            let found: Vec<Found> = workspaces.iter().flat_map(called).collect();
+            let claims = found.iter().flat_map(|found| found.entry.claims().iter());
+            let names = claims.filter_map(|claim| claim.name());
+            known.extend(names.filter(|name| seen.insert(name.clone())));
+        }
+        Touched::People(known)
     }
 
     /// Lets go of whoever is `touched`, stored or absent. Reads of them are not held off.

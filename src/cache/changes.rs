@@ -15,6 +15,7 @@
 //! - Judging an answer and storing it is one critical section with noting a change: whichever
 //!   comes second sees the first.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::entry::Entry;
 use super::key::Keys;
@@ -53,12 +55,18 @@ struct Recent {
     fetches: BTreeSet<u64>,
     /// How many have begun.
     begun: u64,
-    /// Changes under way through the gateway.
-    changes_under_way: u32,
-    /// How many have begun.
-    changes_begun: u64,
+    /// By workspace: its changes under way through the gateway.
+    under_way: HashMap<u32, Overlap, ahash::RandomState>,
     /// By workspace: what was held off from everybody in it.
     everybody: HashMap<u32, Record, ahash::RandomState>,
+}
+
+/// The changes of one workspace that are under way through the gateway.
+#[derive(Debug, Default)]
+struct Overlap {
+    count: u32,
+    /// Whether two have been under way together since there was none.
+    together: bool,
 }
 
 /// What is remembered of a name.
@@ -117,36 +125,48 @@ pub enum Hold {
 #[derive(Debug)]
 pub struct UnderWay {
     changes: Arc<Changes>,
-    /// How many had begun with this one.
-    begun: u64,
-    began_alone: bool,
+    /// The numbers of the workspaces that it is one of.
+    workspaces: SmallVec<[u32; 1]>,
 }
 
 impl UnderWay {
-    /// Whether no other change was under way at any time since this one began. Of two that overlap
-    /// nobody knows which Flameup made last, so what either is answered with may be outdated.
+    /// Whether no other change of its workspaces was under way at any time since this one began.
+    /// Of two that overlap nobody knows which Flameup made last, so what either is answered with may
+    /// be outdated.
     pub fn was_alone(&self) -> bool {
-        self.began_alone && self.changes.recent.lock().changes_begun == self.begun
+        let recent = self.changes.recent.lock();
+        let together = |number| recent.under_way.get(number).is_some_and(|all| all.together);
+        !self.workspaces.iter().any(together)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.changes.recent.lock().changes_under_way -= 1;
+        let mut recent = self.changes.recent.lock();
+        for number in &self.workspaces {
+            if let Slot::Occupied(mut all) = recent.under_way.entry(*number) {
+                all.get_mut().count -= 1;
+                if all.get().count == 0 {
+                    all.remove();
+                }
+            }
+        }
     }
 }
 
 impl Changes {
-    /// Says that a change is about to be sent.
-    pub fn change_begins(self: &Arc<Self>) -> UnderWay {
+    /// Says that a change is about to be sent, one of the workspaces of these numbers.
+    pub fn change_begins(self: &Arc<Self>, workspaces: impl Iterator<Item = u32>) -> UnderWay {
+        let workspaces: SmallVec<[u32; 1]> = workspaces.collect();
         let mut recent = self.recent.lock();
-        let began_alone = recent.changes_under_way == 0;
-        recent.changes_under_way += 1;
-        recent.changes_begun += 1;
+        for number in &workspaces {
+            let all = recent.under_way.entry(*number).or_default();
+            all.together |= all.count > 0;
+            all.count += 1;
+        }
         UnderWay {
             changes: Arc::clone(self),
-            begun: recent.changes_begun,
-            began_alone,
+            workspaces,
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
-use super::change::Passing;
+use super::change::{Meant, Passing};
 use super::changes::Started;
 use super::claims::Claims;
 use super::control::RequestDirectives;
@@ -267,7 +267,7 @@ impl World {
         let touched = Touched::People(names.to_vec());
         let written = written.iter().map(|body| self.passing(body, now)).collect();
         self.cache
-            .end_change(&self.workspace, &touched, written, now);
+            .end_change(&self.workspace, &touched, Meant::Called, written, now);
     }
 
     /// A person that passed by in the answer to something that is asked for now.

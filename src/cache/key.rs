@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use crate::person::change::Name;
+
 /// Where the byte stands that says what follows.
 const KIND_AT: usize = size_of::<u32>();
 const ID: u8 = b'i';
@@ -129,6 +131,16 @@ pub(super) fn uuid_of(key: &[u8]) -> Option<Uuid> {
         .first_chunk()
         .filter(|_| [UUID, UNPROVEN].contains(kind))?;
     Some(Uuid::from_bytes(*uuid))
+}
+
+/// The name that a key, given as its bytes, is of; none for what no lookup can ask.
+pub(super) fn name_of(key: &[u8]) -> Option<Name> {
+    let (kind, rest) = key.get(KIND_AT..)?.split_first()?;
+    match *kind {
+        ID => Some(Name::Id(String::from_utf8(rest.to_vec()).ok()?)),
+        UUID => Some(Name::Uuid(Uuid::from_slice(rest).ok()?)),
+        _ => None,
+    }
 }
 
 impl std::fmt::Debug for CacheKey {

@@ -121,7 +121,8 @@ pub(super) fn check_keys(
     Ok(())
 }
 
-/// Refuses two sections for one workspace of Flameup's: neither would see the other's changes.
+/// Refuses two sections for one workspace of Flameup's: each would ask for the same people and keep
+/// them again. One section takes several keys.
 pub(super) fn check_ids(
     workspaces: &BTreeMap<WorkspaceName, Workspace>,
     layers: &Layers,
@@ -133,8 +134,8 @@ pub(super) fn check_ids(
         };
         if let Some(other) = earlier.insert(id.as_str(), name) {
             let problem = format!(
-                "is that of workspaces.{other} too, and neither would see what is changed through \
-                 the other; keep one of the two sections"
+                "is that of workspaces.{other} too, and each would ask for the same people again; \
+                 keep one of the two sections, and give it the keys of both"
             );
             return Err(layers.refuse(&format!("workspaces.{name}.workspace_id"), problem));
         }

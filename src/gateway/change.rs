@@ -15,10 +15,9 @@ use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
 use super::Gateway;
-use crate::cache::change::Passing;
+use crate::cache::change::{Meant, Passing};
 use crate::cache::changes::{Number, UnderWay};
 use crate::person::body::Identity;
 use crate::person::change::{Kind, Touched, whole_people};
@@ -100,7 +99,8 @@ impl Change {
                 ended: false,
             }),
         };
-        let under_way = gateway.cache.change_begins();
+        let twins = gateway.twins(workspace).map(|twin| twin.number());
+        let under_way = gateway.cache.change_begins(twins);
         shared.begin(&shared.known.lock().path);
         Some(Self {
             effect,
@@ -152,7 +152,8 @@ impl Change {
                 written = body.map(read).unwrap_or_default();
             }
         }
-        self.end(&touched, written, taken);
+        let meant = self.meant(taken, body);
+        self.end(&touched, meant, written, taken);
     }
 
     /// Ends the change with an answer of Flameup's that nobody can read: it may have been made.
@@ -178,23 +179,34 @@ impl Change {
         }
     }
 
-    fn end(&mut self, touched: &Touched, written: Vec<Passing>, taken: Taken) {
+    /// Whom the names of the change mean, where one is that of a crowd: nobody else than the Person
+    /// that a change of one was answered with, and nobody at all where it was refused.
+    fn meant(&self, taken: Taken, body: Option<&Bytes>) -> Meant {
+        let of_one = self.effect == Effect::Person;
+        let is_told = |body: &Bytes| Identity::read(body).is_ok_and(|told| told.uuid().is_some());
+        match taken {
+            Taken::Refused => Meant::Named,
+            Taken::Done if of_one && body.is_some_and(is_told) => Meant::Named,
+            Taken::Done | Taken::Unclear => Meant::Called,
+        }
+    }
+
+    fn end(&mut self, touched: &Touched, meant: Meant, written: Vec<Passing>, taken: Taken) {
         self.ended = true;
         let shared = &self.shared;
         shared.known.lock().ended = true;
         let (gateway, now) = (&shared.gateway, shared.gateway.clock.now());
         let (mut written, mut crowded) = (Some(written), false);
+        let touched = &gateway.known_in_all(&shared.workspace, touched);
         for workspace in gateway.twins(&shared.workspace) {
             // What another key was answered with is for its own clients alone.
             let own = workspace.number() == shared.workspace.number();
             let written = written.take_if(|_| own).unwrap_or_default();
             let cache = &gateway.cache;
-            let everybody = cache.end_change(workspace, touched, written, now);
+            let everybody = cache.end_change(workspace, touched, meant, written, now);
             crowded |= everybody;
-            if everybody && Handle::try_current().is_ok() {
-                // Nobody waits for this: nothing of what goes is served any more. A change that is
-                // dropped with the process has nothing to make room for.
-                drop(gateway.sweep(workspace));
+            if everybody {
+                gateway.sweep_soon(workspace);
             }
         }
         let metrics = gateway.telemetry.metrics();
@@ -212,7 +224,7 @@ impl Drop for Change {
     fn drop(&mut self) {
         if !self.ended {
             let touched = self.touched(Taken::Unclear);
-            self.end(&touched, Vec::new(), Taken::Unclear);
+            self.end(&touched, Meant::Called, Vec::new(), Taken::Unclear);
         }
     }
 }
@@ -221,6 +233,7 @@ impl Shared {
     fn begin(&self, touched: &Touched) {
         if !touched.is_nobody() {
             let (cache, now) = (&self.gateway.cache, self.gateway.clock.now());
+            let touched = &self.gateway.known_in_all(&self.workspace, touched);
             for workspace in self.gateway.twins(&self.workspace) {
                 cache.begin_change(workspace, touched, now);
             }

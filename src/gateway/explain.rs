@@ -26,6 +26,8 @@ use crate::workspace::Workspace;
 const SHOWN: usize = 20;
 
 const NOTHING_STORED: &str = "nothing is stored; Flameup is asked";
+const AMBIGUOUS: &str =
+    "several people are called so, and only Flameup says which of them is meant; it is asked";
 const UNPROVEN: &str = "Flameup's id of the workspace is not known yet, so nothing stored can be shown to be this \
                         person's; Flameup is asked";
 
@@ -264,6 +266,8 @@ fn foretell_forward(
         "the person has just changed; Flameup is asked, and its answer is not stored"
     } else if report.budget.remaining == 0 {
         "Flameup is asked when the budget has a turn; if that is too late, something stale, or 429"
+    } else if reason == Reason::UriMiss && view.claimants > 1 {
+        AMBIGUOUS
     } else if reason == Reason::UriMiss {
         NOTHING_STORED
     } else {

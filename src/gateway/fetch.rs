@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, StatusCode};
 
 use super::Gateway;
-use crate::cache::changes::Started;
+use crate::cache::changes::{Number, Started};
 use crate::cache::claims::Claims;
 use crate::cache::collapse::Obligation;
 use crate::cache::entry::{Entry, Lifetime};
@@ -259,7 +259,7 @@ impl Gateway {
         started: Started,
     ) -> Result<Landed, Failure> {
         let (entry, storing) = match response.status {
-            StatusCode::OK => self.land_person(fetch, response)?,
+            StatusCode::OK => self.land_person(fetch, response, started.number())?,
             StatusCode::NOT_MODIFIED => self.land_confirmation(fetch, response)?,
             StatusCode::NOT_FOUND => self.land_absence(fetch, response),
             // Flameup's own errors are Flameup's to word.
@@ -274,7 +274,12 @@ impl Gateway {
             .landed(entry, response.status, storing, asked, started))
     }
 
-    fn land_person(&self, fetch: &Fetch, response: &Response) -> Result<(Entry, Storing), Failure> {
+    fn land_person(
+        &self,
+        fetch: &Fetch,
+        response: &Response,
+        number: Number,
+    ) -> Result<(Entry, Storing), Failure> {
         if fetch.query.is_some() {
             // What a query makes of a Person is not documented; that it stays JSON is the least.
             serde_json::from_slice::<serde::de::IgnoredAny>(&response.body)
@@ -285,13 +290,23 @@ impl Gateway {
             storing,
             claims,
             foreign_workspace,
-        } = storable::verify(response, &fetch.person, &fetch.place, &fetch.workspace)?;
+        } = storable::verify(response, &fetch.person, &fetch.place, &fetch.workspace)
+            .inspect_err(|error| self.unlearn(fetch, response, error, number))?;
         if foreign_workspace {
             self.telemetry
                 .foreign_workspace(fetch.workspace.name(), fetch.asked());
         }
         let entry = Entry::new(response, self.lifetime_of_person(fetch, response));
         Ok((entry.claiming(claims), storing))
+    }
+
+    /// What an unusable answer says all the same: where Flameup answers with another person, two
+    /// were merged, and whoever was called so is no more.
+    fn unlearn(&self, fetch: &Fetch, response: &Response, error: &storable::Error, number: Number) {
+        if let (storable::Error::AnotherPerson, Place::Own(keys)) = (error, &fetch.place) {
+            let answer = Entry::new(response, Lifetime::NONE).asked_after(number);
+            self.cache.forget_spelling(keys, &answer);
+        }
     }
 
     fn land_absence(&self, fetch: &Fetch, response: &Response) -> (Entry, Storing) {

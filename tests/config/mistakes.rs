@@ -323,8 +323,8 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
         "[workspaces]\na = { api_key_env = 'FLAMEUP_API_KEY', workspace_id = 'ws_1' }\n\
          b = { api_key_env = 'FLAMEUP_API_KEY', workspace_id = 'ws_1' }\n\
          [anonymous]\nworkspace = 'a'",
-        "workspaces.b.workspace_id (inline): is that of workspaces.a too, and neither would see \
-         what is changed through the other; keep one of the two sections",
+        "workspaces.b.workspace_id (inline): is that of workspaces.a too, and each would ask \
+         for the same people again; keep one of the two sections, and give it the keys of both",
     ),
     (
         "[cache]\nttl = '1s'\nttl = \"SECRET",

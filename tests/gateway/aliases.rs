@@ -1,6 +1,6 @@
 //! One person is one entry: found by UUID, external id and e-mail, and by nothing that is not theirs.
 
-use flameup_gateway::sandbox::{DEMO_WORKSPACE, Matcher};
+use flameup_gateway::sandbox::{DEMO_WORKSPACE, Fault, FaultKind, Matcher};
 
 use crate::support::{Harness, Setup, exact, long_path};
 
@@ -162,4 +162,30 @@ async fn without_aliases_each_name_is_an_entry_of_its_own() {
         assert_eq!(harness.get(path).await.cache_status(), "hit; ttl=60");
     }
     assert_eq!(harness.targets(), paths);
+}
+
+#[tokio::test]
+async fn who_was_merged_into_somebody_else_is_not_served_any_more_by_any_name() {
+    for asked in 0..3 {
+        let harness = knowing().await;
+        let paths = paths(&harness, "user_1");
+        harness.get(&paths[asked]).await;
+        let survivor = FaultKind::OtherPerson {
+            external_id: "user_2".to_owned(),
+        };
+        harness.flameup.fault(Fault::new(survivor).once());
+        let mut client = harness.client().await;
+        let again = [
+            ("cache-control", "no-cache"),
+            ("cache-control", "stale-if-error=600"),
+        ];
+        let answer = client.send_with("GET", &paths[asked], &again, "").await;
+        assert_eq!(answer.status, 502, "{answer:?}");
+        for path in &paths {
+            let answer = harness.get(path).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        // What was stored has gone: one of the names is asked for anew, and leads to the others.
+        assert_eq!(harness.forwards(), 3, "{asked}");
+    }
 }

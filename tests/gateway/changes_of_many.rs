@@ -1,6 +1,7 @@
 //! Changes of many people at once: of those that are refused, nobody knows whether all of it was.
 
 use flameup_gateway::sandbox::Fault;
+use serde_json::json;
 
 use crate::support::passing::open;
 use crate::support::{Harness, status};
@@ -61,4 +62,35 @@ async fn whoever_is_dropped_with_everybody_takes_up_no_room_for_long() {
     harness
         .until_metrics(|metrics| metrics.sum("cache_entries", &[("kind", "person")]) < 0.5)
         .await;
+}
+
+#[tokio::test]
+async fn a_name_of_a_crowd_ends_everybody_only_where_nobody_says_whose_it_was() {
+    let harness = open().sandbox(|options| options.people(60)).start().await;
+    let shared = "nobody@example.org";
+    for number in 1..=40 {
+        let id = format!("user_{number}");
+        harness
+            .flameup
+            .people()
+            .set(&id, "email", shared.to_owned());
+        harness.get(&Harness::path(&id)).await;
+    }
+    let other = Harness::path("user_50");
+    let mut client = harness.client().await;
+    let mut remembers_after = async |method, target: &str, body: &serde_json::Value| {
+        harness.pass(3);
+        harness.get(&other).await;
+        assert!(harness.get(&other).await.cache_status().starts_with("hit"));
+        let answer = client
+            .send_with(method, target, &[], body.to_string())
+            .await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        harness.get(&other).await.cache_status().starts_with("hit")
+    };
+    let person = json!({"userId": "user_1", "email": shared});
+    let by_id = Harness::path("user_1");
+    assert!(remembers_after("PUT", &by_id, &json!({"traits": {"first_name": "Ada"}})).await);
+    let upsert = "/api/v1/workspaces/ws_demo0001/people/upsert";
+    assert!(!remembers_after("POST", upsert, &person).await);
 }

@@ -172,3 +172,25 @@ async fn what_another_workspace_is_known_to_be_stays_as_it_is() {
     let hit = get(&harness, TOKEN_TWO, USER).await;
     assert_eq!(hit.cache_status(), "hit; ttl=60");
 }
+
+#[tokio::test]
+async fn whoever_only_the_other_section_knows_by_the_changed_name_is_changed_there_too() {
+    for purged in [true, false] {
+        let harness = twins().await;
+        get(&harness, TOKEN_TWO, USER).await;
+        let people = harness.flameup.people_of("ws_one");
+        people.set("user_1", "email", "new@example.org".to_owned());
+        get(&harness, TOKEN_ONE, USER).await;
+        if purged {
+            let whom = json!({"workspace": "one", "id": "new@example.org"});
+            let done = operate(&harness, "/v1/purge", &whom).await;
+            assert_eq!(done["removed"]["entries"], 2, "{done}");
+        } else {
+            let target = Harness::path("new@example.org");
+            let answer = send(&harness, TOKEN_ONE, "DELETE", &target, String::new()).await;
+            assert!(answer.status.is_success(), "{answer:?}");
+        }
+        let seen = get(&harness, TOKEN_TWO, USER).await;
+        assert!(seen.cache_status().starts_with("fwd="), "{seen:?}");
+    }
+}

@@ -3,6 +3,7 @@
 //!
 //! # Invariants
 //! - Nobody is stored who was not asked for, and nothing older replaces what is newer.
+//! - Nobody is served any longer under a name that a later answer says is somebody else's.
 //! - What follows from comparing two bodies is done only while the one that was stored still is.
 
 use std::sync::Arc;
@@ -59,7 +60,26 @@ impl<F: Clone> Cache<F> {
                 self.settle_harvested(person, held, compared, (&identity, &claims), now)
             };
             if pairs.all(settle) {
+                self.forget_contradicted(person, &claims);
                 return;
+            }
+        }
+    }
+
+    /// Lets go of others whom this person's names led to until now: an e-mail was reassigned, an
+    /// external id moved. Where the person is stored, both are known to claim the name, and neither
+    /// is found by it; of one who is not, nobody would know.
+    fn forget_contradicted(&self, person: &Passing, claims: &Claims) {
+        if !self.people.holders(claims).is_empty() {
+            return;
+        }
+        for claim in claims.iter() {
+            for other in self.people.all_called(claim.key()) {
+                let others = other.entry.claims();
+                let earlier = other.entry.freshness().asked_at() < person.asked_at;
+                if earlier && !others.are_of(claims) && others.contradict(claim) {
+                    self.forget(&other);
+                }
             }
         }
     }

@@ -123,6 +123,7 @@ fn what_was_written_is_not_stored_if_another_change_came() {
     world.cache.end_change(
         &world.workspace,
         &Touched::Everyone,
+        Meant::Called,
         Vec::new(),
         world.at(1_000),
     );
@@ -179,7 +180,13 @@ fn a_change_of_everybody_ends_all_and_holds_reads_off() {
     let (cache, everyone) = (&world.cache, Touched::Everyone);
     cache.begin_change(&world.workspace, &everyone, world.at(0));
     assert_ne!(world.count(), (0, 0), "it may be refused yet");
-    cache.end_change(&world.workspace, &everyone, Vec::new(), world.at(1));
+    cache.end_change(
+        &world.workspace,
+        &everyone,
+        Meant::Called,
+        Vec::new(),
+        world.at(1),
+    );
     // Before anything is removed.
     assert_eq!(world.count(), (2, 1));
     for person in [&ADA, &BOB] {

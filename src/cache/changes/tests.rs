@@ -277,3 +277,19 @@ fn a_name_tells_its_last_change_and_until_when_reads_are_held_off() {
     assert_eq!(changes.of_name(1, now), Some((number, Some(until))));
     assert_eq!(changes.of_name(1, until), Some((number, None)));
 }
+
+#[test]
+fn changes_of_one_workspace_are_alone_unless_they_overlap() {
+    let changes = Changes::new(3);
+    let begin = |numbers: &[u32]| changes.change_begins(numbers.iter().copied());
+    let (first, of_another) = (begin(&[0]), begin(&[1]));
+    assert!(first.was_alone() && of_another.was_alone());
+    let both = begin(&[1, 2]);
+    assert!(!both.was_alone() && !of_another.was_alone() && first.was_alone());
+    drop((first, of_another));
+    // It has overlapped, whatever is over since.
+    assert!(!both.was_alone());
+    drop(both);
+    assert!(begin(&[0, 1, 2]).was_alone());
+    assert!(changes.recent.lock().under_way.is_empty());
+}

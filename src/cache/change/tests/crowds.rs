@@ -59,9 +59,13 @@ fn a_change_by_a_crowded_name_is_one_of_everybody_when_it_ends() {
     world.begin(&[id(SHARED)], world.at(1));
     assert_eq!(world.see(&uuid(2), world.at(1)), seen(&BOB));
     let touched = people(&[id(SHARED)]);
-    let everybody = world
-        .cache
-        .end_change(&world.workspace, &touched, Vec::new(), world.at(2));
+    let everybody = world.cache.end_change(
+        &world.workspace,
+        &touched,
+        Meant::Called,
+        Vec::new(),
+        world.at(2),
+    );
     assert!(everybody);
     assert_nobody_is_seen(&world, 2);
     // The name is one like any other again.
@@ -73,11 +77,13 @@ fn a_change_by_a_crowded_name_is_one_of_everybody_when_it_ends() {
 fn a_change_by_another_name_leaves_the_crowd_alone() {
     let world = crowd();
     let touched = people(&[id("c4000")]);
-    assert!(
-        !world
-            .cache
-            .end_change(&world.workspace, &touched, Vec::new(), world.at(1))
-    );
+    assert!(!world.cache.end_change(
+        &world.workspace,
+        &touched,
+        Meant::Called,
+        Vec::new(),
+        world.at(1)
+    ));
     assert_eq!(world.see(&uuid(4_000), world.at(1)), Seen::Nothing);
     assert_eq!(world.see(&uuid(4_001), world.at(1)), seen(&of(4_001)));
 }
@@ -121,4 +127,20 @@ fn no_more_spellings_are_absent_than_a_change_can_find() {
     assert_eq!(world.count().1, 33, "the folded one needs no pointer");
     world.begin(&[id(SHARED)], world.at(1));
     assert_eq!(world.count().1, 0);
+}
+
+#[test]
+fn a_change_of_one_whom_flameup_has_named_leaves_the_crowd_alone() {
+    let world = crowd();
+    let touched = people(&[uuid(4_000), id(SHARED)]);
+    let end = |meant, at| {
+        world
+            .cache
+            .end_change(&world.workspace, &touched, meant, Vec::new(), world.at(at))
+    };
+    assert!(!end(Meant::Named, 1));
+    assert_eq!(world.see(&uuid(4_000), world.at(1)), Seen::Nothing);
+    assert_eq!(world.see(&uuid(2), world.at(1)), seen(&BOB));
+    assert!(end(Meant::Called, 2));
+    assert_nobody_is_seen(&world, 2);
 }

@@ -178,3 +178,49 @@ fn without_aliases_the_entry_of_each_name_is_brought_up_to_date() {
     assert_eq!(world.see(&uuid(1), world.at(1)), Seen::Nothing);
     assert_eq!(world.count(), (2, 0));
 }
+
+/// Somebody who has an e-mail of Ada's now, and an external id of their own.
+fn heir() -> Person {
+    Person {
+        uuid: 9,
+        external_id: "u9",
+        email: ADA.email,
+        version: 2,
+    }
+}
+
+#[test]
+fn a_name_that_passes_by_as_somebody_elses_is_no_longer_its_owners() {
+    let world = known();
+    harvest(&world, &heir().body(), 1);
+    assert_eq!(world.see(&id(ADA.email), world.at(1)), Seen::Nothing);
+    assert_eq!(world.see_all(&BOB, world.at(1)), seen(&BOB));
+    assert_eq!(world.count(), (1, 0), "nobody asked for the heir");
+    // Flameup answers with whoever it takes to be meant.
+    world.fetch(&id(ADA.email), Some(heir().body()), world.at(2));
+    assert_eq!(world.see(&id(ADA.email), world.at(2)), seen(&heir()));
+}
+
+#[test]
+fn a_name_that_is_somebody_elses_whose_entry_goes_is_no_longer_its_owners() {
+    let world = known();
+    let before = Person {
+        email: "nobody@x.org",
+        version: 1,
+        ..heir()
+    };
+    world.fetch(&uuid(9), Some(before.body()), world.at(0));
+    harvest(&world, &heir().in_other_shape(), 1);
+    assert_eq!(world.see(&id(ADA.email), world.at(1)), Seen::Nothing);
+}
+
+#[test]
+fn who_was_asked_for_later_than_a_list_keeps_the_name_that_it_contradicts() {
+    let world = known();
+    let passing = world.passing(&heir().body(), world.at(1));
+    world.fetch(&id("u1"), Some(ADA.version(2).body()), world.at(2));
+    world
+        .cache
+        .harvest(&world.workspace, vec![passing], world.at(3));
+    assert_eq!(world.see_all(&ADA, world.at(3)), seen(&ADA.version(2)));
+}
