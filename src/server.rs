@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 mod activity;
+mod beginning;
 mod connection;
 mod entrance;
 mod frames;

@@ -16,7 +16,8 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::debug;
 
 use super::activity::{Activity, Look, Watch};
-use super::entrance::{self, Entered, Entrance, Stream};
+use super::beginning::{Beginning, PREFACE};
+use super::entrance::{self, Entered, Entrance};
 use super::frames::Frames;
 use super::listener::Plain;
 use super::numbers::{Limit, ResultLabels};
@@ -26,9 +27,6 @@ use super::socket::{Socket, to_bytes};
 use super::{Application, Server};
 use crate::problem::Problem;
 use crate::telemetry::chain;
-
-/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection that was asked to end may take to, beyond the requests it has under way.
 const END_GRACE: Duration = Duration::from_secs(1);
@@ -64,24 +62,24 @@ pub(super) async fn serve<A: Application>(
     };
     let begun = Instant::now();
     let mut stream = entered.stream;
-    let sniffed = match entered.is_h2 {
-        Some(is_h2) => Some((Vec::new(), is_h2)),
-        None => sniff_in_time(&mut stream, server).await,
-    };
-    let Some((prefix, is_h2)) = sniffed else {
+    let Some((prefix, beginning)) = Beginning::read(&mut stream, entered.is_h2, server).await
+    else {
         return;
     };
     let activity = Arc::new(Activity::default());
-    let socket = Socket::new(stream, prefix, Arc::clone(&activity));
+    let mut socket = Socket::new(stream, prefix, Arc::clone(&activity));
     let service = Service {
         server,
         activity: &activity,
         certificate: entered.certificate,
     };
-    if is_h2 {
-        serve_h2(socket, service, begun).await;
-    } else {
-        serve_h1(socket, service, begun).await;
+    match beginning {
+        Beginning::Http1 => serve_h1(socket, service, begun).await,
+        Beginning::Http2 => serve_h2(socket, service, begun).await,
+        Beginning::NoSettings => {
+            let _ = timeout(END_GRACE, Beginning::refuse(&mut socket)).await;
+            linger(socket).await;
+        }
     }
     drop(entered.place);
 }
@@ -122,40 +120,9 @@ async fn enter<A: Application>(
 }
 
 /// Ends when a connection that has brought nothing yet should end.
-async fn asked_to_end<A>(server: &Server<A>) {
+pub(super) async fn asked_to_end<A>(server: &Server<A>) {
     server.draining.cancelled().await;
     sleep(DRAIN_GRACE).await;
-}
-
-/// Tells which HTTP a connection begins with; nothing, if it does not begin in time.
-async fn sniff_in_time<A>(stream: &mut Stream, server: &Server<A>) -> Option<(Vec<u8>, bool)> {
-    tokio::select! {
-        sniffed = timeout(server.limits.first_request_timeout, sniff(stream)) => {
-            sniffed.unwrap_or_else(|_| {
-                server.numbers.reached(Limit::FirstRequestTimeout);
-                None
-            })
-        }
-        () = asked_to_end(server) => None,
-    }
-}
-
-/// Reads just enough to tell HTTP/2 from HTTP/1: the first byte that differs from the preface.
-/// Nothing at all is no connection to serve.
-async fn sniff(stream: &mut Stream) -> Option<(Vec<u8>, bool)> {
-    let mut read = Vec::with_capacity(512);
-    loop {
-        if stream.read_buf(&mut read).await.ok()? == 0 {
-            return None;
-        }
-        let common = read.len().min(PREFACE.len());
-        if read[..common] != PREFACE[..common] {
-            return Some((read, false));
-        }
-        if common == PREFACE.len() {
-            return Some((read, true));
-        }
-    }
 }
 
 async fn serve_h1<A: Application>(socket: Socket, service: Service<'_, A>, begun: Instant) {
