@@ -75,6 +75,9 @@ pub enum RequestError {
     /// The target's authority and `Host` disagree (RFC 9112 §3.2.2).
     #[error("the request target names another host than the Host header")]
     Authority,
+    /// A header value must not begin or end with a blank (RFC 9113 §8.2.1).
+    #[error("a header value begins or ends with a blank")]
+    Blanks,
     /// Two framings, or two types of content: which one counts is for every reader to guess, and what
     /// request smuggling is made of (RFC 9112 §6.1).
     #[error("the request says in two ways what its body is")]

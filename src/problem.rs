@@ -197,6 +197,7 @@ fn of_request(error: RequestError) -> Problem {
         RequestError::Authority => {
             bad("The request target and the Host header name different hosts")
         }
+        RequestError::Blanks => bad("A header value begins or ends with a blank; send it without"),
         RequestError::Framing => {
             bad("Send Content-Type once, and either Content-Length or Transfer-Encoding")
         }

@@ -6,8 +6,8 @@
 //!
 //! # Specification
 //! RFC 9110 §4.2.4 (no user information), §7.2 (`Host`), §7.8 (`Upgrade`), §10.1.1 (`Expect`), RFC 9112
-//! §3.2 (targets), RFC 9113 §8.3.1 (`:authority`). `Upgrade` may be ignored by the letter; it is refused,
-//! as whoever stands in front of this gateway may not know that it was.
+//! §3.2 (targets), RFC 9113 §8.2.1 (values), §8.3.1 (`:authority`). `Upgrade` may be ignored by the
+//! letter; it is refused, as whoever stands in front of this gateway may not know that it was.
 
 use std::net::Ipv6Addr;
 
@@ -30,9 +30,20 @@ pub(super) fn check(request: &request::Parts, bounds: &Bounds) -> Result<(), Req
     if request.method == Method::CONNECT {
         return Err(RequestError::Tunnel);
     }
+    if request.version >= Version::HTTP_2 && request.headers.values().any(has_blanks_around) {
+        return Err(RequestError::Blanks);
+    }
     let host = read(&request.headers)?;
     check_authority(request, host)?;
     request.uri.query().map_or(Ok(()), check_query)
+}
+
+/// Blanks around a value are no part of it for one reader, and for another they are. Of HTTP/1 they
+/// are cut off in reading.
+fn has_blanks_around(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let (first, last) = (bytes.first(), bytes.last());
+    matches!(first, Some(b' ' | b'\t')) || matches!(last, Some(b' ' | b'\t'))
 }
 
 /// Looks at each header once, and returns `Host`.
