@@ -174,16 +174,6 @@ impl Running {
         }
     }
 
-    /// Reads the clients' listeners' certificates again at once. Tells whether that is anything new.
-    /// They are looked at once a second in any case. Blocks for as long as reading does.
-    ///
-    /// # Errors
-    /// When the files do not hold what it takes; what was before is kept then.
-    pub fn reload_certificates(&self) -> Result<bool, tls::Error> {
-        let tls = self.entrance.tls.as_ref();
-        tls.map_or(Ok(false), |tls| tls.reload())
-    }
-
     /// What answers the clients.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
@@ -200,14 +190,21 @@ impl Running {
     }
 
     /// Takes over what of another configuration can change while the gateway runs; see
-    /// [`reload::Reloader`], which makes sure that nothing else differs.
-    fn reconfigure(&self, config: &Config) {
+    /// [`reload::Reloader`], which makes sure that nothing else differs. Certificates come first: of
+    /// all this, they alone may be of no use, and then nothing is changed.
+    async fn reconfigure(&self, config: &Config) -> Result<(), reload::Error> {
+        if let (Some(tls), Some(files)) = (&self.entrance.tls, &config.server.tls) {
+            let numbers = self.telemetry.metrics().connections();
+            let reloaded = certificates::reload(tls, files.clone(), numbers).await;
+            reloaded.ok_or(reload::Error::BrokeOff)??;
+        }
         let callers = self.roll.lock().call(config, &self.workspaces);
         self.gateway.replace_callers(callers);
         let overlap = config.secrets.overlap;
         self.keys.reconfigure(&config.workspaces, overlap);
         self.admin_token.reconfigure(&config.admin, overlap);
         self.telemetry.set_access_log(config.telemetry.access_log);
+        Ok(())
     }
 
     /// Stops accepting, lets what was accepted finish, and ends. Takes no longer than the

@@ -1,15 +1,20 @@
 //! Reads the configuration again while the gateway runs, on SIGHUP: whole or not at all.
 //!
-//! Who may ask, for what and how much, keys and tokens, and what is logged can change. Whatever else
-//! differs from the configuration in use (listeners, memory, the way to Flameup, which workspaces
+//! Who may ask, for what and how much, keys, tokens and certificates, and what is logged can change;
+//! the files are read again even if nothing else has. Whatever else differs from the configuration in use (listeners, memory, the way to Flameup, which workspaces
 //! there are) takes a restart: then nothing is changed, and the log says which keys it is about.
 
 use tracing::{info, warn};
 
 use super::Running;
 use crate::config::{self, Config, Loaded, Sources};
+use crate::server::tls;
 use crate::telemetry::chain;
 use crate::telemetry::log::Log;
+
+/// Where a listener's certificates are can change. Whether it has any cannot: clients would have to
+/// speak otherwise from one moment to the next.
+const TLS: &str = "server.tls.";
 
 /// Knows where the configuration comes from, and what of it is in use.
 #[derive(Debug)]
@@ -28,6 +33,9 @@ pub enum Error {
     /// It differs in what cannot change.
     #[error("{} cannot change while the gateway runs; restart it", .0.join(", "))]
     Fixed(Vec<String>),
+    /// A certificate that it names is of no use.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// Reading it broke off.
     #[error("reading the configuration broke off")]
     BrokeOff,
@@ -48,7 +56,9 @@ impl Reloader {
     pub async fn reload(&mut self, running: &Running) {
         match self.try_reload(running).await {
             Ok(changed) if changed.is_empty() => {
-                info!("reloaded; the configuration is as before, keys and tokens were read again");
+                info!(
+                    "reloaded; the configuration is as before, keys, tokens and certificates were read again"
+                );
             }
             Ok(changed) => info!(changed = changed.join(", "), "reloaded"),
             Err(error) => {
@@ -70,15 +80,14 @@ impl Reloader {
         let loaded = tokio::task::spawn_blocking(move || Config::load(&sources)).await;
         let loaded = loaded.map_err(|_| Error::BrokeOff)??;
         let changed = loaded.changed_since(&self.current);
-        let fixed: Vec<String> = changed
-            .iter()
-            .filter(|key| !may_change(key))
-            .cloned()
-            .collect();
+        let has_tls = |loaded: &Loaded| loaded.config.server.tls.is_some();
+        let same_tls = has_tls(&loaded) == has_tls(&self.current);
+        let is_fixed = |key: &&String| !may_change(key) || key.starts_with(TLS) && !same_tls;
+        let fixed: Vec<String> = changed.iter().filter(is_fixed).cloned().collect();
         if !fixed.is_empty() {
             return Err(Error::Fixed(fixed));
         }
-        running.reconfigure(&loaded.config);
+        running.reconfigure(&loaded.config).await?;
         if let Some(log) = &self.log {
             log.filter(&loaded.config.telemetry.log_filter);
         }
@@ -102,6 +111,7 @@ fn may_change(key: &str) -> bool {
         last.starts_with("api_key")
     });
     is_key_of_workspace
+        || key.starts_with(TLS)
         || key.starts_with("clients.")
         || key.starts_with("anonymous.")
         || KEYS.contains(&key)
@@ -120,6 +130,8 @@ mod tests {
             "workspaces.acme.api_key_file",
             "workspaces.acme.api_key[1]",
             "admin.token",
+            "server.tls.cert_file",
+            "server.tls.client_ca_file",
             "telemetry.log_filter",
         ] {
             assert!(may_change(key), "{key}");

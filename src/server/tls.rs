@@ -38,11 +38,16 @@ const HTTP_11: &[u8] = b"http/1.1";
 /// TLS to the clients of one listener, or of several.
 #[derive(Debug)]
 pub struct Tls {
-    files: config::Tls,
     current: RwLock<Arc<ServerConfig>>,
-    /// Of the files that `current` was made of. Held while files are read, so that two reloads do not
-    /// overtake each other.
-    digest: Mutex<Vec<u8>>,
+    /// Held while files are read, so that two reloads do not overtake each other.
+    source: Mutex<Source>,
+}
+
+/// What `current` was made of.
+#[derive(Debug)]
+struct Source {
+    files: config::Tls,
+    digest: Digest,
 }
 
 /// Why certificates cannot be used.
@@ -94,10 +99,13 @@ impl Tls {
     /// When they do not hold what it takes.
     pub fn load(files: &config::Tls) -> Result<Self, Error> {
         let material = Material::read(files)?;
+        let source = Source {
+            digest: material.digest(),
+            files: files.clone(),
+        };
         Ok(Self {
             current: RwLock::new(material.to_config(files)?),
-            digest: Mutex::new(material.digest().as_ref().to_vec()),
-            files: files.clone(),
+            source: Mutex::new(source),
         })
     }
 
@@ -107,16 +115,31 @@ impl Tls {
     /// # Errors
     /// When they do not hold what it takes; what was before is kept then.
     pub fn reload(&self) -> Result<bool, Error> {
-        let mut digest = self.digest.lock();
-        let material = Material::read(&self.files)?;
-        let found = material.digest();
-        if found.as_ref() == &**digest {
-            return Ok(false);
+        let mut source = self.source.lock();
+        let files = source.files.clone();
+        self.take(&mut source, &files)
+    }
+
+    /// As [`reload`](Self::reload), from these files now and later on.
+    ///
+    /// # Errors
+    /// When they do not hold what it takes; what was before is kept then, the names of the files too.
+    pub fn reload_from(&self, files: &config::Tls) -> Result<bool, Error> {
+        self.take(&mut self.source.lock(), files)
+    }
+
+    fn take(&self, source: &mut Source, files: &config::Tls) -> Result<bool, Error> {
+        let material = Material::read(files)?;
+        let digest = material.digest();
+        let is_new = digest.as_ref() != source.digest.as_ref();
+        if is_new {
+            *self.current.write() = material.to_config(files)?;
         }
-        let config = material.to_config(&self.files)?;
-        *self.current.write() = config;
-        *digest = found.as_ref().to_vec();
-        Ok(true)
+        *source = Source {
+            files: files.clone(),
+            digest,
+        };
+        Ok(is_new)
     }
 
     /// What the next connection is accepted with.

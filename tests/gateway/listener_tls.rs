@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use flameup_gateway::clock::Clock;
-use flameup_gateway::config::{Config, Sources};
+use flameup_gateway::config::{Config, ListenAddress, Sources};
 use flameup_gateway::sandbox::DEMO_KEY;
 use flameup_gateway::serve::Running;
+use flameup_gateway::serve::reload::Reloader;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::frames::{Frames, get};
@@ -115,6 +116,69 @@ async fn changed_certificates_are_taken_whole_or_not_at_all() {
     .await;
     before.ask(PERSON).await;
     assert_eq!(before.answer().await.status, 200, "who is there is served");
+}
+
+#[tokio::test]
+async fn a_reload_takes_certificates_from_other_files_or_changes_nothing() {
+    let authority = Authority::new();
+    let pair = |name: &str| authority.pair(name, &["localhost"]);
+    let (old, new, newest) = (pair("old"), pair("new"), pair("newest"));
+    let mixed = Pair {
+        key: old.key.clone(),
+        ..new.clone()
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("gateway.toml");
+    let write = |lines: &str| {
+        let lines = format!("server.listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"\n{lines}");
+        std::fs::write(&file, lines).expect("it is ours");
+    };
+    let [first, second, third] = [&old, &new, &mixed].map(|pair| Files::new(pair, None));
+    write(&first.config(false));
+    let sources = Sources {
+        file: Some(file.clone()),
+        inline: None,
+        ..Sources::inline("", [("FLAMEUP_API_KEY", DEMO_KEY)])
+    };
+    let loaded = Config::load(&sources).expect("valid");
+    let running = Running::start(&loaded.config, Clock::system()).await;
+    let running = running.expect("it starts");
+    let mut reloader = Reloader::new(sources, loaded, None);
+    let Some(ListenAddress::Tcp(address)) = running.addresses().first().cloned() else {
+        panic!("it listens on TCP");
+    };
+    let client = authority.client(None, &[]);
+    let shown = async || certificate(&connect(address, &client).await.expect("TLS"));
+    let before = shown().await;
+
+    write(&second.config(false));
+    let changed = reloader.try_reload(&running).await.expect("a pair");
+    assert_eq!(changed, ["server.tls.cert_file", "server.tls.key_file"]);
+    let other = shown().await;
+    assert_ne!(other, before);
+    write(&format!(
+        "{}telemetry.access_log = \"all\"",
+        third.config(false)
+    ));
+    let refused = reloader.try_reload(&running).await.expect_err("no pair");
+    assert!(refused.to_string().contains("server.tls"), "{refused}");
+    assert_eq!(shown().await, other, "nothing has changed");
+    write("");
+    let refused = reloader.try_reload(&running).await.expect_err("no TLS");
+    assert!(
+        refused.to_string().contains("server.tls.cert_file, "),
+        "{refused}"
+    );
+    assert_eq!(shown().await, other);
+
+    // The same names again, and something else behind them.
+    write(&second.config(false));
+    second.swap("later", &newest, None);
+    assert_eq!(
+        reloader.try_reload(&running).await.expect("a pair"),
+        Vec::<String>::new()
+    );
+    assert!(![before, other].contains(&shown().await));
 }
 
 #[tokio::test]
