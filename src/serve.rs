@@ -199,6 +199,7 @@ impl Running {
             reloaded.ok_or(reload::Error::BrokeOff)??;
         }
         let callers = self.roll.lock().call(config, &self.workspaces);
+        self.telemetry.metrics().know(callers.iter());
         self.gateway.replace_callers(callers);
         let overlap = config.secrets.overlap;
         self.keys.reconfigure(&config.workspaces, overlap);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -33,8 +34,8 @@ use crate::shield::queue::CallerId;
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
-    /// The counters of plain hits, by client and route.
-    hits: Hits,
+    /// The counters of plain hits, by client and route. Replaced whole, so that to read takes no lock.
+    hits: ArcSwap<Hits>,
     pub(super) shield: ShieldMetrics,
     served_ages: Histogram,
     stale: Family<CauseLabels, Counter>,
@@ -130,7 +131,7 @@ impl Metrics {
             served_ages: Histogram::new(AGES),
             stale: Family::default(),
             requests: Family::default(),
-            hits: HashMap::default(),
+            hits: ArcSwap::default(),
             duration: Outcome::ALL.map(|outcome| {
                 durations
                     .get_or_create(&OutcomeLabels {
@@ -154,11 +155,17 @@ impl Metrics {
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
+        metrics.know(callers);
         Self {
-            hits: metrics.resolve_hits(callers),
             registry,
             ..metrics
         }
+    }
+
+    /// Knows these callers beforehand from now on. Any other's hits are counted as well, at the price
+    /// of a lock.
+    pub fn know<'a>(&self, callers: impl IntoIterator<Item = &'a Arc<Caller>>) {
+        self.hits.store(Arc::new(self.resolve_hits(callers)));
     }
 
     /// Counts a request that was answered.
@@ -176,11 +183,9 @@ impl Metrics {
         }
         if outcome == Outcome::Hit
             && ended.status == http::StatusCode::OK
-            && let Some(counter) = ended
-                .caller
-                .and_then(|caller| self.hit(caller.id(), ended.route))
+            && let Some(caller) = ended.caller
+            && self.hit(caller.id(), ended.route)
         {
-            counter.inc();
             return;
         }
         let labels = RequestLabels {
@@ -296,9 +301,16 @@ impl Metrics {
         text
     }
 
-    fn hit(&self, caller: CallerId, route: &'static str) -> Option<&Counter> {
-        let at = route::CACHED_NAMES.iter().position(|name| *name == route)?;
-        self.hits.get(&caller)?.get(at)
+    /// Counts a plain hit; tells whether the caller was known beforehand.
+    fn hit(&self, caller: CallerId, route: &'static str) -> bool {
+        let hits = self.hits.load();
+        let at = route::CACHED_NAMES.iter().position(|name| *name == route);
+        let counters = at.zip(hits.get(&caller));
+        let counter = counters.and_then(|(at, counters)| counters.get(at));
+        counter.is_some_and(|counter| {
+            counter.inc();
+            true
+        })
     }
 
     /// Resolves the counters of plain hits, so that a hit takes no lock.
@@ -424,5 +436,32 @@ impl Metrics {
             "Lookups of many that were refused because other answers wait for their clients",
             self.no_room.clone(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::fixture::workspace;
+    use crate::config::{EmailCase, Scopes};
+    use crate::shield::queue::Class;
+
+    fn caller(id: u32) -> Arc<Caller> {
+        let workspace = Arc::new(workspace(0, EmailCase::Insensitive));
+        let (scopes, class) = (Scopes::NONE, Class::Interactive);
+        let id = CallerId(id);
+        Arc::new(Caller::new("c", id, workspace, scopes, class, 1))
+    }
+
+    #[test]
+    fn callers_of_another_configuration_are_known_beforehand_as_the_first_are() {
+        let metrics = Metrics::new(&[caller(0)]);
+        assert!(metrics.hit(CallerId(0), route::CACHED_NAMES[0]));
+        assert!(!metrics.hit(CallerId(1), route::CACHED_NAMES[0]));
+        metrics.know(&[caller(0), caller(1)]);
+        for id in [0, 1] {
+            assert!(metrics.hit(CallerId(id), route::CACHED_NAMES[0]), "{id}");
+        }
+        assert!(!metrics.hit(CallerId(0), "anything"));
     }
 }
