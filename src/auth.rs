@@ -2,8 +2,8 @@
 //!
 //! A caller shows a client token, `Authorization: Bearer <token>`, or a certificate that names it, or
 //! is anonymous where the configuration allows that. Tokens are compared as SHA-256 digests in constant
-//! time, over the whole header value; one that has come before is compared itself. Nothing of the
-//! client's `Authorization` is ever forwarded.
+//! time, over the whole header value; one that has come before is known again by a keyed hash. No token
+//! is kept, and nothing of the client's `Authorization` is ever forwarded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue};
 
 pub mod certificate;
 mod remembered;
+mod siphash;
 
 use crate::config::{Scope, Scopes};
 use crate::limit::Limiter;

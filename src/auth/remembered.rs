@@ -1,63 +1,72 @@
-//! Tokens that were found to be known, so that the next request with one need not be hashed again.
+//! Tokens that were found to be known, so that the next request with one need not be hashed with
+//! SHA-256 again, which is the dearest step of an answer from memory.
 //!
-//! SHA-256 is the dearest step of an answer from memory. A token that has come once is found by a fast
-//! hash under a secret of this process, and then compared whole, in constant time: nothing is let in
-//! for its hash alone. Only tokens that were found by their SHA-256 get here, so there are never more
-//! than the configuration has.
+//! A token that has come once is found again by a hash of 128 bits under a random key of this process.
+//! To be taken for one of them, a token would have to have its hash, which nobody can aim at who does
+//! not know the key.
+//!
+//! # Invariants
+//! - No token is kept, and nothing by which one could be found out without the key.
+//! - Only tokens that were found by their SHA-256 get here, so there are never more than the
+//!   configuration has.
 
 use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use secrecy::{ExposeSecret, SecretSlice};
 
 use super::Caller;
+use super::siphash::Key;
 
 /// How many places a token may be in. If others have them all, it is hashed each time.
 const PROBES: usize = 4;
 
-/// Tokens, and who speaks by them. Reading takes no lock.
+/// Which tokens have come, and who speaks by them. Reading takes no lock.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
-    /// A power of two, about twice as many as there are tokens.
+    /// A power of two, about twice as many as there are tokens. None without a key.
     places: Box<[OnceLock<Known>]>,
-    hasher: ahash::RandomState,
+    key: Option<Key>,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// Overwritten when it is let go of.
-    token: SecretSlice<u8>,
+    /// The token's.
+    hash: u128,
     caller: Arc<Caller>,
 }
 
 impl Remembered {
     /// Room for so many tokens.
     pub(super) fn for_tokens(tokens: usize) -> Self {
+        let Some(key) = Key::random() else {
+            return Self::default(); // Slower, and no less right.
+        };
         let places = (2 * tokens).next_power_of_two().max(PROBES);
         Self {
             places: (0..places).map(|_| OnceLock::new()).collect(),
-            hasher: ahash::RandomState::new(),
+            key: Some(key),
         }
     }
 
     /// Who speaks by this token, if it has come before.
     pub(super) fn find(&self, token: &[u8]) -> Option<&Arc<Caller>> {
-        let known = self.places(token).map_while(OnceLock::get);
-        let mut same = known
-            .filter(|known| verify_slices_are_equal(known.token.expose_secret(), token).is_ok());
-        same.next().map(|known| &known.caller)
+        self.find_hash(self.key.as_ref()?.hash(token))
     }
 
     /// Remembers that by this token `caller` speaks.
     pub(super) fn add(&self, token: &[u8], caller: &Arc<Caller>) {
-        if self.find(token).is_some() {
+        let Some(key) = &self.key else {
+            return;
+        };
+        let hash = key.hash(token);
+        if self.find_hash(hash).is_some() {
             return; // Another request with it was faster.
         }
         let mut known = Known {
-            token: token.to_vec().into(),
+            hash,
             caller: Arc::clone(caller),
         };
-        for place in self.places(token) {
+        for place in self.places(hash) {
             match place.set(known) {
                 Ok(()) => return,
                 Err(back) => known = back,
@@ -65,11 +74,18 @@ impl Remembered {
         }
     }
 
-    fn places(&self, token: &[u8]) -> impl Iterator<Item = &OnceLock<Known>> {
+    fn find_hash(&self, hash: u128) -> Option<&Arc<Caller>> {
+        let bytes = hash.to_ne_bytes();
+        let known = self.places(hash).map_while(OnceLock::get);
+        let mut same = known
+            .filter(|known| verify_slices_are_equal(&known.hash.to_ne_bytes(), &bytes).is_ok());
+        same.next().map(|known| &known.caller)
+    }
+
+    fn places(&self, hash: u128) -> impl Iterator<Item = &OnceLock<Known>> {
         let mask = self.places.len().wrapping_sub(1);
-        // On a machine of 32 bits the lower half does.
-        #[expect(clippy::cast_possible_truncation, reason = "said above")]
-        let first = self.hasher.hash_one(token) as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash do")]
+        let first = hash as usize;
         (0..PROBES).filter_map(move |step| self.places.get(first.wrapping_add(step) & mask))
     }
 }
@@ -129,10 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_token() {
+    fn neither_token_nor_key_is_shown() {
         let remembered = Remembered::for_tokens(1);
         remembered.add(b"secret", &caller());
+        let shown = format!("{remembered:?}");
         let bytes = format!("{:?}", b"secret");
-        assert!(!format!("{remembered:?}").contains(&bytes[1..bytes.len() - 1]));
+        assert!(!shown.contains(&bytes[1..bytes.len() - 1]));
+        assert!(shown.contains("key: Some(Key(..))"), "{shown}");
     }
 }
