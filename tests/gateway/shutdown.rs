@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use flameup_gateway::sandbox::{DEMO_KEY, Hold, Matcher, Options, Sandbox};
 use tokio::net::TcpStream;
 
+use crate::support::frames::{ACK, Frame, Frames, GOAWAY, PING, code, frame, get};
 use crate::support::{Client, H2, Harness, Process, Setup, Wire, within};
 
 const PERSON: &str = "/api/v1/people/user_1";
@@ -62,6 +63,37 @@ async fn what_was_accepted_is_answered_and_then_the_connection_closed() {
     within(h2.closed()).await;
     within(drain).await.expect("no panic");
     assert!(TcpStream::connect(admin).await.is_err());
+}
+
+#[tokio::test]
+async fn the_end_of_an_http_2_connection_is_announced_and_streams_in_flight_are_answered() {
+    let harness = Harness::start().await;
+    let hold = harness.hold("user_1");
+    let mut client = Frames::connect(harness.address(), &[]).await;
+    assert!(client.send(get(1, PERSON)).await);
+    assert!(hold.arrived(1).await);
+    let Harness {
+        gateway, flameup, ..
+    } = harness;
+    let drain = tokio::spawn(gateway.drain());
+    // In two steps (RFC 9113 §6.8): what is on its way is still taken, and then nothing more.
+    let is_goaway = |frame: &Frame| frame.kind == GOAWAY;
+    let last_and_error = |frame: &Frame| (code(&frame.payload), code(&frame.payload[4..]));
+    let announced = client.find(is_goaway).await.expect("an announcement");
+    assert_eq!(last_and_error(&announced), (0x7fff_ffff, 0));
+    let ping = client.find(|frame| frame.kind == PING).await;
+    let ping = ping.expect("it wants to know when that was read");
+    assert!(client.send(frame(PING, ACK, 0, &ping.payload)).await);
+    let final_one = client.find(is_goaway).await.expect("the last stream");
+    assert_eq!(last_and_error(&final_one), (1, 0));
+    assert!(client.send(get(3, "/api/v1/people/user_2")).await);
+    assert!(!drain.is_finished());
+
+    hold.release();
+    assert_eq!(client.answer(1).await.as_deref(), Some("200"));
+    assert_eq!(client.end().await, None, "nothing was wrong");
+    within(drain).await.expect("no panic");
+    assert_eq!(flameup.arrivals(), 1, "what came after it was not taken");
 }
 
 #[tokio::test]
