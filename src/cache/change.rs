@@ -140,6 +140,8 @@ impl<F: Clone> Cache<F> {
     /// Of everybody nothing is served from now on; what is stored of them goes with a
     /// [`sweep`](Self::sweep), which says how much it was.
     pub fn purge(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> Removed {
+        // A write under way by another name of theirs may bring what was before.
+        self.changes.disturb(workspace.number());
         self.change(workspace, touched, Hold::None, now)
     }
 

@@ -65,7 +65,7 @@ struct Recent {
 #[derive(Debug, Default)]
 struct Overlap {
     count: u32,
-    /// Whether two have been under way together since there was none.
+    /// Whether two have been under way together since there was none, or somebody was let go of.
     together: bool,
 }
 
@@ -130,7 +130,8 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// Whether no other change of its workspaces was under way at any time since this one began.
+    /// Whether no other change of its workspaces was under way at any time since this one began, and
+    /// nobody was let go of.
     /// Of two that overlap nobody knows which Flameup made last, so what either is answered with may
     /// be outdated.
     pub fn was_alone(&self) -> bool {
@@ -167,6 +168,14 @@ impl Changes {
         UnderWay {
             changes: Arc::clone(self),
             workspaces,
+        }
+    }
+
+    /// Says that what changes under way are answered with may be outdated, though nobody knows of
+    /// them yet whom they change.
+    pub fn disturb(&self, workspace: u32) {
+        if let Some(all) = self.recent.lock().under_way.get_mut(&workspace) {
+            all.together = true;
         }
     }
 

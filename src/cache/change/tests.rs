@@ -86,6 +86,20 @@ fn the_person_that_a_write_answered_with_is_stored_after_the_hold_down() {
 }
 
 #[test]
+fn a_purge_outdates_what_writes_under_way_are_answered_with() {
+    let world = World::new();
+    let number = world.workspace.number();
+    let [own, another] = [number, number + 1].map(|number| {
+        let numbers = [number].into_iter();
+        world.cache.change_begins(numbers)
+    });
+    world
+        .cache
+        .purge(&world.workspace, &people(&[id("u1")]), world.at(1));
+    assert!(!own.was_alone() && another.was_alone());
+}
+
+#[test]
 fn maintenance_stores_what_was_written_though_nobody_asks() {
     let world = known();
     world.end(&[uuid(1)], &[ADA.version(2).body()], world.at(0));
