@@ -19,6 +19,9 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// `X-Request-Id`: taken from the client or made here, on every answer, and sent to Flameup.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// `traceparent` (W3C Trace Context): where a request stands in a trace.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// How the gateway calls itself in `Via` (RFC 9110 §7.6.3), in both directions.
 pub const VIA_VALUE: HeaderValue = HeaderValue::from_static("1.1 flameup-gateway");
 
@@ -40,7 +43,7 @@ static SENT_ON: [HeaderName; 6] = [
     CONTENT_TYPE,
     CONTENT_ENCODING,
     HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("traceparent"),
+    TRACEPARENT,
     HeaderName::from_static("tracestate"),
 ];
 

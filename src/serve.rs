@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry_otlp::ExporterBuildError;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -30,6 +31,8 @@ use crate::server::{Entrance, Numbers, Server};
 use crate::shield::{self, Shield};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::Traces;
+use crate::upstream::connect::Connector;
 use crate::upstream::{self, Upstream};
 use crate::workspace::Workspace;
 use admin_token::TokenFile;
@@ -85,6 +88,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Spans cannot be sent to the collector.
+    #[error("preparing to send traces (telemetry.otlp_endpoint)")]
+    Traces(#[source] ExporterBuildError),
 }
 
 impl Running {
@@ -110,7 +116,7 @@ impl Running {
         let mut roll = Roll::new(clock.clone());
         let callers = roll.call(config, &workspaces);
         let keys = key_ring(config, &workspaces, &clock);
-        let telemetry = telemetry(config, &callers);
+        let telemetry = telemetry(config, &callers)?;
         let gateway = Gateway::new(
             workspaces.values().cloned().collect(),
             callers,
@@ -179,6 +185,11 @@ impl Running {
         &self.gateway
     }
 
+    /// Waits for a moment until what is traced has been sent.
+    pub async fn flush(&self) {
+        self.telemetry.flush().await;
+    }
+
     /// Where clients are listened to.
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
@@ -217,6 +228,7 @@ impl Running {
             warn!("some connections did not finish in time and were ended");
         }
         self.operators.drain(ADMIN_DRAIN).await;
+        self.flush().await;
         info!("stopped");
     }
 }
@@ -255,13 +267,16 @@ fn addresses(listeners: &[Listener]) -> Vec<ListenAddress> {
         .collect()
 }
 
-fn telemetry(config: &Config, callers: &Callers) -> Arc<Telemetry> {
+fn telemetry(config: &Config, callers: &Callers) -> Result<Arc<Telemetry>, Error> {
     let configured = &config.telemetry;
-    Arc::new(Telemetry::new(
-        Metrics::new(callers.iter()),
-        configured.access_log,
-        configured.hash_key.as_ref(),
-    ))
+    let metrics = Metrics::new(callers.iter());
+    let traces = configured.otlp_endpoint.as_ref().map(|endpoint| {
+        let connector = Connector::new(&config.upstream)?;
+        let counts = metrics.spans().clone();
+        Traces::start(endpoint, configured.trace_hits, connector, counts).map_err(Error::Traces)
+    });
+    let telemetry = Telemetry::new(metrics, configured.access_log, configured.hash_key.as_ref());
+    Ok(Arc::new(telemetry.tracing(traces.transpose()?)))
 }
 
 fn settings(config: &Config) -> Settings {

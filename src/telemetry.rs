@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
+use opentelemetry::KeyValue;
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
@@ -19,15 +20,19 @@ pub mod histogram;
 pub mod log;
 pub mod metrics;
 mod shield;
+pub mod trace;
 
 use crate::cache::key::CacheKey;
+use crate::cache::status::Outcome;
 use crate::config::{AccessLog, HashKey};
 use crate::failure::Failure;
 use crate::gateway::exchange::Ended;
 use crate::shield::queue::Class;
 use crate::shield::{self as gate, Purpose};
+use crate::upstream::receipt::Stages;
 use crate::workspace::Workspace;
 use metrics::Metrics;
+use trace::{Span, Trace, Traces};
 
 /// Counts and logs.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Telemetry {
     /// An [`AccessLog`] as a number; may change while requests are answered.
     access_log: AtomicU8,
     hash_key: hmac::Key,
+    /// The way to a collector, if one is configured.
+    traces: Option<Traces>,
     /// Workspaces whose key somebody else was seen to spend, so that it is said once.
     shared_keys: Mutex<HashSet<String>>,
 }
@@ -59,6 +66,19 @@ pub struct Forwarded<'a> {
     pub failure: Option<&'a Failure>,
     /// From sending to the last byte.
     pub duration: Duration,
+    /// For its span.
+    pub journey: Journey,
+}
+
+/// What the span of a forward tells beside what is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Journey {
+    /// Its place in a trace, where traces are sent to a collector.
+    pub trace: Option<Trace>,
+    /// How long its turn was waited for.
+    pub waited: Duration,
+    /// How far it came, and when.
+    pub stages: Stages,
 }
 
 /// What both kinds of forward are counted by.
@@ -74,6 +94,17 @@ pub struct Spending<'a> {
     pub status: Option<StatusCode>,
     /// From sending to the last byte.
     pub duration: Duration,
+}
+
+/// A forward, as its span tells it.
+struct Fetched<'a> {
+    name: &'static str,
+    workspace: &'a str,
+    purpose: Purpose,
+    about: KeyValue,
+    status: Option<StatusCode>,
+    failure: Option<&'a Failure>,
+    duration: Duration,
 }
 
 /// Counts what a forward costs when it ends, however it does.
@@ -120,7 +151,26 @@ impl Telemetry {
             metrics,
             access_log: AtomicU8::new(access_log as u8),
             hash_key: hash_key.map_or_else(random, given),
+            traces: None,
             shared_keys: Mutex::default(),
+        }
+    }
+
+    /// The same, sending spans to a collector.
+    #[must_use]
+    pub fn tracing(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// The place of a request with these headers in a trace, where traces are sent to a collector.
+    pub fn begin_trace(&self, headers: &HeaderMap) -> Option<Trace> {
+        self.traces.as_ref().map(|traces| traces.begin(headers))
+    }
+
+    /// Waits for a moment until what is traced has been sent.
+    pub async fn flush(&self) {
+        if let Some(traces) = &self.traces {
+            traces.flush().await;
         }
     }
 
@@ -137,6 +187,7 @@ impl Telemetry {
     /// Counts a request that was answered, and logs it if the access log wants it.
     pub fn answered(&self, ended: &Ended<'_>) {
         self.metrics.answered(ended);
+        self.trace_request(ended);
         let access_log = self.access_log.load(Ordering::Relaxed);
         let wanted = access_log == AccessLog::All as u8
             || (access_log == AccessLog::Errors as u8 && is_error(ended.status));
@@ -144,6 +195,7 @@ impl Telemetry {
             info!(
                 target: "flameup_gateway::access",
                 { request.id = ended.id.as_str(),
+                trace.id = ended.id.trace().map(|trace| trace.id()),
                 client.name = ended.caller.map_or("-", |caller| &**caller.name()),
                 workspace.name = ended.caller.map_or("-", |caller| caller.workspace().name()),
                 http.route = ended.route,
@@ -164,6 +216,18 @@ impl Telemetry {
             status: forward.status,
             duration: forward.duration,
         });
+        self.trace_forward(
+            &forward.journey,
+            &Fetched {
+                name: "fetch",
+                workspace: forward.workspace,
+                purpose: forward.purpose,
+                about: KeyValue::new("person.kind", forward.person_kind),
+                status: forward.status,
+                failure: forward.failure,
+                duration: forward.duration,
+            },
+        );
         let Some(failure) = forward.failure else {
             return;
         };
@@ -181,8 +245,26 @@ impl Telemetry {
 
     /// Counts a forward of a whole request, and logs it if it was of no use. Its path is not named:
     /// it may name a person.
-    pub fn relayed(&self, relayed: &Spending<'_>, route: &str, failure: Option<&Failure>) {
+    pub fn relayed(
+        &self,
+        relayed: &Spending<'_>,
+        route: &'static str,
+        failure: Option<&Failure>,
+        journey: Journey,
+    ) {
         self.metrics.forwarded(relayed);
+        self.trace_forward(
+            &journey,
+            &Fetched {
+                name: "forward",
+                workspace: relayed.workspace,
+                purpose: relayed.purpose,
+                about: KeyValue::new("http.route", route),
+                status: relayed.status,
+                failure,
+                duration: relayed.duration,
+            },
+        );
         let Some(failure) = failure else { return };
         warn!(
             { workspace.name = relayed.workspace,
@@ -193,6 +275,81 @@ impl Telemetry {
             error = chain(failure) },
             "forward failed"
         );
+    }
+
+    fn trace_request(&self, ended: &Ended<'_>) {
+        let (Some(traces), Some(trace)) = (&self.traces, ended.id.trace()) else {
+            return;
+        };
+        let is_hit = matches!(ended.cache.outcome(), Outcome::Hit);
+        if !traces.wants(trace, is_hit) {
+            return;
+        }
+        let status = ended.status.as_u16();
+        let mut attributes = vec![
+            KeyValue::new("request.id", ended.id.as_str().to_owned()),
+            KeyValue::new("http.route", ended.route),
+            KeyValue::new("http.response.status_code", i64::from(status)),
+            KeyValue::new("cache.outcome", ended.cache.outcome().word()),
+        ];
+        if let Some(caller) = ended.caller {
+            attributes.push(KeyValue::new("client.name", caller.name().to_string()));
+            let workspace = caller.workspace().name().to_owned();
+            attributes.push(KeyValue::new("workspace.name", workspace));
+        }
+        let span = Span {
+            trace,
+            name: ended.route,
+            is_fetch: false,
+            took: ended.duration,
+            stages: [("", None); 3],
+            attributes,
+            failure: ended
+                .status
+                .is_server_error()
+                .then(|| ended.status.to_string()),
+        };
+        self.send_span(traces, span);
+    }
+
+    fn trace_forward(&self, journey: &Journey, fetched: &Fetched<'_>) {
+        let (Some(traces), Some(trace)) = (&self.traces, journey.trace) else {
+            return;
+        };
+        if !traces.wants(trace, false) {
+            return;
+        }
+        let waited = journey.waited;
+        let after_turn = |stage: Option<Duration>| stage.map(|stage| waited + stage);
+        let mut attributes = vec![
+            KeyValue::new("workspace.name", fetched.workspace.to_owned()),
+            KeyValue::new("forward.purpose", fetched.purpose.word()),
+            fetched.about.clone(),
+        ];
+        if let Some(status) = fetched.status {
+            let status = i64::from(status.as_u16());
+            attributes.push(KeyValue::new("http.response.status_code", status));
+        }
+        let span = Span {
+            trace,
+            name: fetched.name,
+            is_fetch: true,
+            took: waited + fetched.duration,
+            stages: [
+                ("turn", Some(waited)),
+                ("connected", after_turn(journey.stages.connected)),
+                ("first_byte", after_turn(journey.stages.first_byte)),
+            ],
+            attributes,
+            failure: fetched.failure.map(|failure| chain(failure)),
+        };
+        self.send_span(traces, span);
+    }
+
+    fn send_span(&self, traces: &Traces, span: Span) {
+        if !traces.send(span) {
+            self.metrics.spans().count("queue", 1);
+        }
     }
 
     /// Begins to count what a forward costs. One that is called off is counted too.

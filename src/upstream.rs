@@ -13,7 +13,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::RwLock;
 use tokio::time::timeout_at;
@@ -29,7 +32,7 @@ pub mod upload;
 use crate::config;
 use crate::shield::Permit;
 use connect::Connector;
-use receipt::{Heard, Receipt};
+use receipt::{Heard, Receipt, Stages};
 use request::{Outgoing, PersonRequest};
 pub use response::Response;
 
@@ -164,6 +167,32 @@ impl Upstream {
         Error::of_request(error)
     }
 
+    /// Sends a request and waits for the head of the answer; notes the `stages` on the way, if asked.
+    async fn request(
+        &self,
+        mut request: Request<Outgoing>,
+        stages: Option<&mut Stages>,
+    ) -> Result<http::Response<Incoming>, Error> {
+        let client = self.client();
+        let Some(stages) = stages else {
+            let response = client.request(request).await;
+            return response.map_err(|error| self.failed(error));
+        };
+        let began = Instant::now();
+        let mut connection = capture_connection(&mut request);
+        let mut response = std::pin::pin!(client.request(request));
+        let response = tokio::select! {
+            biased;
+            is_made = async { connection.wait_for_connection_metadata().await.is_some() } => {
+                stages.connected = is_made.then(|| began.elapsed());
+                response.await
+            }
+            response = &mut response => response,
+        };
+        stages.first_byte = response.is_ok().then(|| began.elapsed());
+        response.map_err(|error| self.failed(error))
+    }
+
     /// How long a request may take in all.
     pub fn timeout(&self) -> Duration {
         self.timeout
@@ -187,22 +216,24 @@ impl Upstream {
         deadline: tokio::time::Instant,
         now: Instant,
     ) -> (Result<Response, Error>, Receipt) {
+        let watched = request.trace.is_some();
         let request = match request.build(&self.base, &permit.credential().authorization) {
             Ok(request) => request,
             Err(error) => return (Err(Error::Build(error)), Receipt::UNSPENT),
         };
         let sent = permit.spend();
-        let mut heard = None;
+        let (mut heard, mut stages) = (None, Stages::UNSEEN);
         let answer = async {
-            let response = self.client().request(request).await;
-            let response = response.map_err(|error| self.failed(error))?;
+            let response = self
+                .request(request, watched.then_some(&mut stages))
+                .await?;
             heard = Some(Heard::of(&response));
             Response::collect(response, &sent.credential().api_key, now).await
         };
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or(Err(Error::Timeout));
-        let receipt = Receipt::new(sent, heard, &answer);
+        let receipt = Receipt::new(sent, heard, stages, &answer);
         (answer, receipt)
     }
 }

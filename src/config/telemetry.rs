@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use http::Uri;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::filter::Targets;
 
@@ -20,6 +21,11 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// What people's names are hashed with. Default none: made up for the life of the process.
     pub hash_key: Option<HashKey>,
+    /// Where spans are sent by OTLP over HTTP: a whole URL, ending in `/v1/traces` as a rule.
+    /// Default none.
+    pub otlp_endpoint: Option<Uri>,
+    /// Of plain hits, the share that is traced. Default 0.001.
+    pub trace_hits: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +37,10 @@ pub(super) struct RawTelemetry {
     access_log: AccessLog,
     #[serde(default, deserialize_with = "units::path")]
     hash_key_file: Option<PathBuf>,
+    #[serde(deserialize_with = "endpoint")]
+    otlp_endpoint: Option<Uri>,
+    #[serde(deserialize_with = "units::share::<100, _>")]
+    trace_hits: f64,
 }
 
 impl RawTelemetry {
@@ -46,8 +56,24 @@ impl RawTelemetry {
             log_filter: self.log_filter,
             access_log: self.access_log,
             hash_key,
+            otlp_endpoint: self.otlp_endpoint,
+            trace_hits: self.trace_hits,
         })
     }
+}
+
+/// Reads the URL of a collector; an empty one is none.
+fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uri>, D::Error> {
+    units::from_text(deserializer, "a URL", |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let uri = text.parse::<Uri>().ok();
+        let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+        uri.filter(is_http)
+            .map(Some)
+            .ok_or_else(|| "must be a URL like http://collector:4318/v1/traces".to_owned())
+    })
 }
 
 /// How a log line is written.

@@ -61,7 +61,7 @@ impl<'g> Exchange<'g> {
         now: Instant,
     ) -> Self {
         Self {
-            id: RequestId::of(headers, clock, now),
+            id: RequestId::of(headers, clock, now).traced(telemetry.begin_trace(headers)),
             began_at: now,
             caller: None,
             route: "none",

@@ -21,7 +21,8 @@ use crate::person::PersonRef;
 use crate::shield::breaker::Outcome;
 use crate::shield::signals::SHORTEST_WAIT;
 use crate::shield::{self, Claim, Permit, Purpose};
-use crate::telemetry::Forwarded;
+use crate::telemetry::trace::Trace;
+use crate::telemetry::{Forwarded, Journey};
 use crate::upstream::receipt::Receipt;
 use crate::upstream::request::PersonRequest;
 use crate::upstream::{self, Response};
@@ -43,6 +44,8 @@ pub(super) struct Fetch {
     /// What is stored, for its validator.
     pub(super) stored: Option<Arc<Entry>>,
     pub(super) request_id: HeaderValue,
+    /// Where the request that caused it stands, where traces are sent to a collector.
+    pub(super) trace: Option<Trace>,
     pub(super) purpose: Purpose,
 }
 
@@ -133,8 +136,11 @@ impl Gateway {
         turn: impl Future<Output = Result<Permit, shield::Error>>,
     ) -> Result<Permit, shield::Error> {
         let began = self.clock.now();
-        let permit = turn.await;
+        let mut permit = turn.await;
         let waited = self.clock.now().saturating_duration_since(began);
+        if let Ok(permit) = &mut permit {
+            permit.waited_for(waited);
+        }
         let (workspace, class) = (fetch.workspace.name(), fetch.claim.class);
         let refused = permit.as_ref().err();
         self.telemetry.admitted(workspace, class, waited, refused);
@@ -214,11 +220,13 @@ impl Gateway {
         purpose: Purpose,
         deadline: tokio::time::Instant,
     ) -> (Result<Landed, Failure>, Again) {
+        let (trace, waited) = (fetch.trace.as_ref().map(Trace::child), permit.waited());
         let request = PersonRequest {
             person: &fetch.person,
             query: fetch.query.as_deref(),
             validator: fetch.stored.as_ref().and_then(|entry| entry.validator()),
             request_id: &fetch.request_id,
+            trace,
         };
         let began = self.clock.now();
         let started = self.cache.fetch_begins();
@@ -226,7 +234,7 @@ impl Gateway {
         let spend = self.telemetry.spends(workspace, &fetch.client, purpose);
         let (answer, receipt) = self.upstream.send(&request, permit, deadline, began).await;
         spend.end(receipt.was_sent());
-        let status = receipt.status();
+        let (status, stages) = (receipt.status(), receipt.stages());
         let again = Again::after(status, answer.as_ref().err());
         let landed = match refused(receipt) {
             Err(refused) => Err(refused),
@@ -247,6 +255,11 @@ impl Gateway {
             status,
             failure: landed.as_ref().err(),
             duration: self.clock.now().saturating_duration_since(began),
+            journey: Journey {
+                trace,
+                waited,
+                stages,
+            },
         });
         (landed, again)
     }

@@ -33,8 +33,9 @@ use crate::route::{Endpoint, Forward};
 use crate::shield::breaker::Outcome;
 use crate::shield::queue::Subject;
 use crate::shield::{Claim, Permit, Purpose};
-use crate::telemetry::Spending;
-use crate::upstream::receipt::Receipt;
+use crate::telemetry::trace::Trace;
+use crate::telemetry::{Journey, Spending};
+use crate::upstream::receipt::{Receipt, Stages};
 use crate::upstream::relay::{Relay, RelayRequest, Relayed};
 use crate::upstream::request::Outgoing;
 use crate::upstream::upload::{Progress, Stage, Upload};
@@ -74,11 +75,16 @@ struct Passing {
     began: Instant,
     /// Keeps the changes in mind that come after this was sent, for what it shows of people.
     started: Started,
+    /// Where it stands, where traces are sent to a collector.
+    trace: Option<Trace>,
+    /// How long its turn was waited for.
+    waited: Duration,
 }
 
 /// A request whose answer has ended, or is to come to its end.
 struct Settling {
     status: Option<StatusCode>,
+    stages: Stages,
     /// Not there once it is settled.
     receipt: Option<Receipt>,
 }
@@ -126,6 +132,8 @@ impl Gateway {
             deadline,
             began: self.clock.now(),
             started: self.cache.fetch_begins(),
+            trace: passage.request_id.trace().map(|trace| trace.child()),
+            waited: Duration::ZERO,
         };
         passing.start(passage, permit, reason).await
     }
@@ -183,7 +191,9 @@ impl Gateway {
         let refused = permit.as_ref().err();
         self.telemetry
             .admitted(workspace.name(), claim.class, waited, refused);
-        permit.map_err(Failure::from)
+        let mut permit = permit?;
+        permit.waited_for(waited);
+        Ok(permit)
     }
 }
 
@@ -201,6 +211,7 @@ impl Passing {
             query: passage.forward.query().map(str::to_owned),
             headers: crate::headers::sent_on(headers).collect(),
             request_id: passage.request_id.to_header(),
+            trace: self.trace,
             body,
         };
         let progress = self.progress.clone();
@@ -240,6 +251,7 @@ impl Passing {
         permit: Permit,
         answer: oneshot::Sender<Result<Head, Failure>>,
     ) {
+        self.waited = permit.waited();
         let (relayed, settling) = self.send(request, permit).await;
         match relayed {
             Err(failure) => {
@@ -299,7 +311,7 @@ impl Passing {
             answered = upstream.relay(request, permit, self.deadline, self.began) => answered,
         };
         spend.end(receipt.was_sent());
-        let status = receipt.status();
+        let (status, stages) = (receipt.status(), receipt.stages());
         let (answer, receipt) = match refused(receipt) {
             Err(refused) => (Err(refused), None),
             Ok(receipt) => {
@@ -307,7 +319,14 @@ impl Passing {
                 (answer.and_then(usable), Some(receipt))
             }
         };
-        (answer, Some(Settling { status, receipt }))
+        (
+            answer,
+            Some(Settling {
+                status,
+                stages,
+                receipt,
+            }),
+        )
     }
 
     /// Why there is no answer: the body may be to blame and not Flameup.
@@ -416,6 +435,7 @@ impl Passing {
     /// Settles and counts the forward.
     fn ended(&self, settling: Option<Settling>, end: Result<StatusCode, &Failure>) {
         let status = settling.as_ref().and_then(|settling| settling.status);
+        let stages = settling.as_ref().map(|settling| settling.stages);
         if let Some(receipt) = settling.and_then(|settling| settling.receipt) {
             receipt.settle(health(end));
         }
@@ -428,7 +448,12 @@ impl Passing {
             duration: now.saturating_duration_since(self.began),
         };
         let telemetry = &self.gateway.telemetry;
-        telemetry.relayed(&spending, self.endpoint.name(), end.err());
+        let journey = Journey {
+            trace: self.trace,
+            waited: self.waited,
+            stages: stages.unwrap_or(Stages::UNSEEN),
+        };
+        telemetry.relayed(&spending, self.endpoint.name(), end.err(), journey);
     }
 }
 

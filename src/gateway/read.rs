@@ -443,6 +443,7 @@ impl Read<'_> {
             query: self.query.map(str::to_owned),
             stored,
             request_id: self.request_id.to_header(),
+            trace: self.request_id.trace(),
             purpose,
         }
     }

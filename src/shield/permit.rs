@@ -30,6 +30,8 @@ struct Held {
     turn: Option<Turn>,
     /// Flameup may have counted it.
     sent: bool,
+    /// How long it was waited for.
+    waited: Duration,
     credential: Credential,
 }
 
@@ -56,7 +58,18 @@ impl Permit {
             credential: Credential::of(turn.passes.key.key()),
             turn: Some(turn),
             sent: false,
+            waited: Duration::ZERO,
         })
+    }
+
+    /// Notes how long it was waited for, for traces.
+    pub fn waited_for(&mut self, waited: Duration) {
+        self.0.waited = waited;
+    }
+
+    /// How long it was waited for.
+    pub fn waited(&self) -> Duration {
+        self.0.waited
     }
 
     /// What to sign the request with.

@@ -54,6 +54,7 @@ pub struct Metrics {
     looked_up: Family<BatchLabels, Counter>,
     no_room: Counter,
     limited: Family<LimitLabels, Counter>,
+    spans: Spans,
 }
 
 /// By caller, one counter for each route that memory may answer.
@@ -83,6 +84,23 @@ struct BatchLabels {
     workspace: String,
     client: String,
     cache: &'static str,
+}
+
+/// What became of spans.
+#[derive(Clone, Debug, Default)]
+pub struct Spans(Family<SpanLabels, Counter>);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SpanLabels {
+    fate: &'static str,
+}
+
+impl Spans {
+    /// Counts some: `sent`, or dropped because of the `queue` or the `collector`.
+    pub(super) fn count(&self, fate: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.0.get_or_create(&SpanLabels { fate }).inc_by(count);
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -152,6 +170,7 @@ impl Metrics {
             looked_up: Family::default(),
             no_room: Counter::default(),
             limited: Family::default(),
+            spans: Spans::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -254,6 +273,11 @@ impl Metrics {
         self.limited
             .get_or_create(&LimitLabels { client, limit })
             .inc();
+    }
+
+    /// The count of spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// Counts an alarm about a key.
@@ -386,6 +410,11 @@ impl Metrics {
             "limits_reached",
             "Connections and requests that met a limit, by its key in server.limits",
             self.connections.reached.clone(),
+        );
+        registry.register(
+            "spans",
+            "Spans of traces, by what became of them",
+            self.spans.0.clone(),
         );
         registry.register(
             "client_limited",

@@ -14,7 +14,7 @@ use crate::shield::signals::Signals;
 /// A request on its way, to be settled when its answer has ended. One that is dropped counts as
 /// unanswered.
 #[derive(Debug)]
-pub struct Receipt(Fate);
+pub struct Receipt(Fate, Stages);
 
 #[derive(Debug)]
 enum Fate {
@@ -23,6 +23,23 @@ enum Fate {
     /// There was nobody to send it to.
     Unsent(Sent),
     Sent(Sent, Option<Heard>),
+}
+
+/// What happened how long after it was sent, where that is watched for a trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Stages {
+    /// It had a connection: at once, or when one was made.
+    pub connected: Option<Duration>,
+    /// The head of the answer was there.
+    pub first_byte: Option<Duration>,
+}
+
+impl Stages {
+    /// Nothing was seen.
+    pub const UNSEEN: Self = Self {
+        connected: None,
+        first_byte: None,
+    };
 }
 
 /// What the head of an answer says to the gateway itself.
@@ -34,13 +51,18 @@ pub(super) struct Heard {
 
 impl Receipt {
     /// That of a request that could not be put together.
-    pub(super) const UNSPENT: Self = Self(Fate::Unspent);
+    pub(super) const UNSPENT: Self = Self(Fate::Unspent, Stages::UNSEEN);
 
     /// That of a request which ended so.
-    pub(super) fn new<T>(sent: Sent, heard: Option<Heard>, answer: &Result<T, Error>) -> Self {
+    pub(super) fn new<T>(
+        sent: Sent,
+        heard: Option<Heard>,
+        stages: Stages,
+        answer: &Result<T, Error>,
+    ) -> Self {
         match answer {
-            Err(error) if error.is_unsent() => Self(Fate::Unsent(sent)),
-            _ => Self(Fate::Sent(sent, heard)),
+            Err(error) if error.is_unsent() => Self(Fate::Unsent(sent), stages),
+            _ => Self(Fate::Sent(sent, heard), stages),
         }
     }
 
@@ -50,6 +72,11 @@ impl Receipt {
             Fate::Sent(_, heard) => heard.map(|heard| heard.status),
             Fate::Unspent | Fate::Unsent(_) => None,
         }
+    }
+
+    /// How far it came, and when.
+    pub fn stages(&self) -> Stages {
+        self.1
     }
 
     /// Whether Flameup may have counted it.

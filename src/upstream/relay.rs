@@ -14,13 +14,14 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout_at;
 
-use super::receipt::{Heard, Receipt};
+use super::receipt::{Heard, Receipt, Stages};
 use super::request::{JSON, Outgoing, USER_AGENT_VALUE, target};
 use super::scan::{Needles, Scan, is_compressed};
 use super::{Error, Upstream};
 use crate::config::{ApiKey, BaseUrl};
-use crate::headers::{VIA_VALUE, X_REQUEST_ID};
+use crate::headers::{TRACEPARENT, VIA_VALUE, X_REQUEST_ID};
 use crate::shield::Permit;
+use crate::telemetry::trace::Trace;
 
 /// Largest body that is passed on. Flameup's largest documented answer is a page of 100 people, some
 /// 56 KB of documented fields; 16 MiB leave 160 KiB of attributes to each. What is larger is no
@@ -44,6 +45,8 @@ pub struct RelayRequest {
     pub headers: HeaderMap,
     /// Its id.
     pub request_id: HeaderValue,
+    /// Its own place in a trace, told in place of the client's.
+    pub trace: Option<Trace>,
     /// Its body.
     pub body: Outgoing,
 }
@@ -92,15 +95,17 @@ impl Upstream {
         deadline: tokio::time::Instant,
         now: Instant,
     ) -> (Result<Relayed, Error>, Receipt) {
+        let watched = request.trace.is_some();
         let request = match request.build(&self.base, &permit.credential().authorization) {
             Ok(request) => request,
             Err(error) => return (Err(Error::Build(error)), Receipt::UNSPENT),
         };
         let sent = permit.spend();
-        let mut heard = None;
+        let (mut heard, mut stages) = (None, Stages::UNSEEN);
         let answer = async {
-            let response = self.client().request(request).await;
-            let response = response.map_err(|error| self.failed(error))?;
+            let response = self
+                .request(request, watched.then_some(&mut stages))
+                .await?;
             heard = Some(Heard::of(&response));
             let mut relayed = Relayed::of(response, &sent.credential().api_key, deadline, now)?;
             if relayed.status.is_client_error() || relayed.status.is_server_error() {
@@ -112,7 +117,7 @@ impl Upstream {
         let answer = timeout_at(deadline, answer)
             .await
             .unwrap_or(Err(Error::Timeout));
-        let receipt = Receipt::new(sent, heard, &answer);
+        let receipt = Receipt::new(sent, heard, stages, &answer);
         (answer, receipt)
     }
 }
@@ -144,6 +149,9 @@ impl RelayRequest {
         headers.insert(AUTHORIZATION, authorization.clone());
         headers.insert(VIA, VIA_VALUE);
         headers.insert(X_REQUEST_ID, self.request_id);
+        if let Some(parent) = self.trace.and_then(|trace| trace.to_header()) {
+            headers.insert(TRACEPARENT, parent);
+        }
         Ok(request)
     }
 }

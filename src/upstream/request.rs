@@ -17,8 +17,9 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::upload::{self, Upload};
 use crate::config::BaseUrl;
-use crate::headers::{VIA_VALUE, X_REQUEST_ID};
+use crate::headers::{TRACEPARENT, VIA_VALUE, X_REQUEST_ID};
 use crate::person::PersonRef;
+use crate::telemetry::trace::Trace;
 
 pub(super) const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("flameup-gateway/", env!("CARGO_PKG_VERSION")));
@@ -35,6 +36,8 @@ pub struct PersonRequest<'a> {
     pub validator: Option<&'a HeaderValue>,
     /// The id of the client's request that caused this one.
     pub request_id: &'a HeaderValue,
+    /// Its own place in a trace.
+    pub trace: Option<Trace>,
 }
 
 impl PersonRequest<'_> {
@@ -59,6 +62,9 @@ impl PersonRequest<'_> {
             .header(USER_AGENT, USER_AGENT_VALUE)
             .header(VIA, VIA_VALUE)
             .header(X_REQUEST_ID, self.request_id);
+        if let Some(parent) = self.trace.and_then(|trace| trace.to_header()) {
+            request = request.header(TRACEPARENT, parent);
+        }
         if let Some(validator) = self.validator {
             request = request.header(IF_NONE_MATCH, validator);
         }

@@ -41,6 +41,7 @@ mod shares;
 mod shutdown;
 mod stale_service;
 mod streaming;
+mod traces;
 mod upstream_failures;
 mod upstream_tls;
 mod writes;

@@ -1,4 +1,4 @@
-//! What a request is called: the id that it brought, or one of ours.
+//! What a request is called: the id that it brought, or one of ours, and its place in a trace.
 //!
 //! # Specification
 //! Ours are UUIDs of version 7 (RFC 9562 §5.7): milliseconds, then a count, then what tells threads
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::clock::Clock;
 use crate::headers::X_REQUEST_ID;
+use crate::telemetry::trace::Trace;
 
 /// Longest request id that is taken from a client.
 const MAX_ID_BYTES: usize = 128;
@@ -28,27 +29,46 @@ const DATE_KEEPS: Duration = Duration::from_millis(500);
 
 /// A request's id.
 #[derive(Clone, Debug)]
-pub enum RequestId {
+pub struct RequestId {
+    text: Text,
+    /// Where traces are sent to a collector.
+    trace: Option<Trace>,
+}
+
+#[derive(Clone, Debug)]
+enum Text {
     /// The client's.
     Given(HeaderValue),
-    /// Ours, as text.
+    /// Ours.
     Made([u8; UUID_BYTES]),
 }
 
 impl RequestId {
     /// The id that a request with these `headers` brought, if it can be used, or one of ours.
     pub fn of(headers: &HeaderMap, clock: &Clock, now: Instant) -> Self {
-        match headers.get(X_REQUEST_ID) {
-            Some(id) if is_usable(id) => Self::Given(id.clone()),
-            _ => Self::Made(made(clock, now)),
-        }
+        let text = match headers.get(X_REQUEST_ID) {
+            Some(id) if is_usable(id) => Text::Given(id.clone()),
+            _ => Text::Made(made(clock, now)),
+        };
+        Self { text, trace: None }
+    }
+
+    /// The same, at that place in a trace.
+    #[must_use]
+    pub fn traced(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// Its place in a trace, where traces are sent to a collector.
+    pub fn trace(&self) -> Option<Trace> {
+        self.trace
     }
 
     /// As a header's value.
     pub fn to_header(&self) -> HeaderValue {
-        match self {
-            Self::Given(id) => id.clone(),
-            Self::Made(text) => {
+        match &self.text {
+            Text::Given(id) => id.clone(),
+            Text::Made(text) => {
                 HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("-"))
             }
         }
@@ -56,9 +76,9 @@ impl RequestId {
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        match self {
-            Self::Given(id) => id.to_str().unwrap_or("-"),
-            Self::Made(text) => std::str::from_utf8(text).unwrap_or("-"),
+        match &self.text {
+            Text::Given(id) => id.to_str().unwrap_or("-"),
+            Text::Made(text) => std::str::from_utf8(text).unwrap_or("-"),
         }
     }
 }
@@ -152,7 +172,7 @@ mod tests {
     use super::*;
 
     fn uuid(clock: &Clock) -> Uuid {
-        let made = RequestId::Made(made(clock, clock.now()));
+        let made = RequestId::of(&HeaderMap::new(), clock, clock.now());
         made.as_str().parse().expect("a UUID")
     }
 
