@@ -2,7 +2,9 @@
 
 use flameup_gateway::sandbox::{ApiKey, DEMO_KEY, Fault, FaultKind, Matcher};
 
-use crate::support::{Harness, Response, exact, status};
+use crate::support::metrics::metrics;
+use crate::support::passing::open;
+use crate::support::{Harness, Response, Wire, exact, status, within};
 
 fn path(number: usize) -> String {
     Harness::path(&format!("user_{number}"))
@@ -105,6 +107,38 @@ async fn absences_refusals_and_spent_limits_count_as_life() {
         harness.pass(61);
         fail(&harness, 4).await;
         assert_eq!(harness.get(&path(2)).await.status, 200, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_clients_leave_unfinished_do_not_open_it() {
+    let harness = open()
+        .config("server.limits.body_timeout = \"100ms\"")
+        .config("server.limits.body_bytes = \"64KiB\"")
+        .start()
+        .await;
+    let piece = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    let bodies = [
+        ("Content-Length: 40000", "x".repeat(0x8000), 408),
+        ("Transfer-Encoding: chunked", piece.clone(), 408),
+        ("Transfer-Encoding: chunked", piece.clone() + "zz\r\n", 400),
+        ("Transfer-Encoding: chunked", piece.repeat(3), 413),
+        ("Content-Length: 40000", "x".repeat(0x8000), 0),
+    ];
+    for (at, (framing, body, status)) in bodies.into_iter().enumerate() {
+        for _ in 0..6 {
+            let mut client = Wire::connect(harness.address()).await;
+            let head = format!("POST /api/v1/people HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+            client.try_send(head + &body).await;
+            if status > 0 {
+                let answer = client.answer().await;
+                assert_eq!(answer.status, status, "{framing}: {answer:?}");
+            }
+        }
+        // Those who were not told anything have left by now too.
+        within(async { while !metrics(&harness).await.text.contains("_connections 0\n") {} }).await;
+        let answer = harness.get(&path(at + 1)).await;
+        assert_eq!(answer.status, 200, "{framing}, {status}");
     }
 }
 

@@ -14,6 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::RequestError;
+use crate::server;
 use crate::upstream::BoxError;
 
 /// How much is taken in: Flameup's largest documented request, a batch of 100 people, has some 60 KB.
@@ -52,7 +53,7 @@ where
         while !ended && here.len() < MOST_BYTES {
             match rest.frame().await {
                 None => ended = true,
-                Some(Err(_)) => return Err(RequestError::BodyBroken),
+                Some(Err(error)) => return Err(failure(&error.into())),
                 // Of trailers that are pseudo-headers (RFC 9113 §8.1) this is all that is shown.
                 Some(Ok(frame)) if frame.trailers_ref().is_some_and(HeaderMap::is_empty) => {
                     return Err(RequestError::BodyBroken);
@@ -66,6 +67,14 @@ where
         }
         let here = here.freeze();
         Ok(Self { here, ended, rest })
+    }
+}
+
+/// What a body that does not come to its end tells of its client.
+fn failure(error: &BoxError) -> RequestError {
+    match error.downcast_ref() {
+        Some(server::BodyError::TooSlow) => RequestError::BodyTooSlow,
+        _ => RequestError::BodyBroken,
     }
 }
 
