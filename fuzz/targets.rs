@@ -4,6 +4,10 @@
 //! parent); `tests/fuzz.rs` runs the same functions over the corpus and over mutations of it, on a
 //! stable compiler, with every test run. An input that once failed belongs into `corpus`.
 
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -13,6 +17,7 @@ use flameup_gateway::person::body::{self, Identity};
 use flameup_gateway::person::change::{Kind, Touched, whole_people};
 use flameup_gateway::person::{MAX_ID_BYTES, PersonRef};
 use flameup_gateway::route::Route;
+use flameup_gateway::server::proxied;
 use flameup_gateway::shield::signals::Signals;
 use http::header::{CACHE_CONTROL, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -21,13 +26,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 7] = [
     ("identifier", identifier),
     ("route", route),
     ("directives", directives),
     ("signals", signals),
     ("person", person),
     ("config", config),
+    ("proxied", proxied),
 ];
 
 /// An identifier has one normal form: what is forwarded for it means itself again, and nothing else.
@@ -210,4 +216,36 @@ pub(crate) fn config(input: &[u8]) {
             }
         }
     }
+}
+
+/// What a PROXY header says, and where it ends, does not depend on what follows; and it has an end.
+pub(crate) fn proxied(input: &[u8]) {
+    const LONGEST: usize = 16 + 4096;
+    let Ok((client, length)) = header_of(input) else {
+        return;
+    };
+    assert!(length <= LONGEST && length <= input.len());
+    assert!(input.starts_with(b"PROXY ") || input.starts_with(b"\r\n\r\n\0\r\nQUIT\n"));
+    let header = &input[..length];
+    let followed = [header, b"\x16\x03PROXY \r\n"].concat();
+    for same in [header, &followed] {
+        assert_eq!(header_of(same).ok(), Some((client, length)));
+    }
+    for end in 0..length {
+        let half = header_of(&header[..end]);
+        assert!(matches!(half, Err(proxied::Error::Ended(_))), "{end}");
+    }
+}
+
+/// The client that a PROXY header names, and how long it is.
+fn header_of(input: &[u8]) -> Result<(Option<IpAddr>, usize), proxied::Error> {
+    let mut rest = input;
+    let read = {
+        let reading = pin!(proxied::read_header(&mut rest));
+        reading.poll(&mut Context::from_waker(Waker::noop()))
+    };
+    let Poll::Ready(client) = read else {
+        unreachable!("all there is to read is there")
+    };
+    Ok((client?, input.len() - rest.len()))
 }

@@ -23,7 +23,7 @@ mod frames;
 mod guard;
 pub mod listener;
 mod numbers;
-mod proxied;
+pub mod proxied;
 mod quiet;
 mod room;
 mod service;

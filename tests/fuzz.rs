@@ -49,6 +49,10 @@ const WORDS: &[&[u8]] = &[
     b"\"id\":",
     b"null",
     b"/api/v1/people/",
+    b"PROXY TCP4 ",
+    b"192.0.2.1 ",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x21\x11\0\x0c",
 ];
 
 /// A small generator (xorshift64*): all that mutations need.
@@ -172,6 +176,11 @@ fn a_body_is_a_person_whole_or_not_at_all() {
 #[test]
 fn a_configuration_is_taken_or_refused_in_one_line() {
     fuzz(named("config"));
+}
+
+#[test]
+fn a_proxy_header_says_the_same_whatever_follows() {
+    fuzz(named("proxied"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ const MAX_REST: usize = 4096;
 
 /// Why there is no usable header.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
     /// The connection ended within it.
     #[error("the connection ended")]
     Ended(#[from] io::Error),
@@ -35,9 +35,10 @@ pub(super) enum Error {
 }
 
 /// Reads the header that a connection begins with; tells the client it names, if it names one.
-pub(super) async fn read_header(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<IpAddr>, Error> {
+///
+/// # Errors
+/// When it does not begin with one.
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, Error> {
     let mut header = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
     if header == SIGNATURE {
