@@ -84,7 +84,7 @@ impl Remembered {
 
     fn places(&self, hash: u128) -> impl Iterator<Item = &OnceLock<Known>> {
         let mask = self.places.len().wrapping_sub(1);
-        let first = hash as usize; // Any bits of a hash do.
+        let first = hash as usize;
         (0..PROBES).filter_map(move |step| self.places.get(first.wrapping_add(step) & mask))
     }
 }

@@ -71,7 +71,7 @@ impl fmt::Debug for Tally {
             .field("99 %", &self.share_of(0.99))
             .field("all", &self.share_of(1.0))
             .field("wrong", &self.wrong)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
