@@ -17,6 +17,7 @@ use flameup_gateway::process::{CoreDumps, State, keep_watchdog, notify};
 use flameup_gateway::sandbox::{self, DEMO_KEY, Sandbox};
 use flameup_gateway::serve::Running;
 use flameup_gateway::serve::reload::Reloader;
+use flameup_gateway::server::tls::Tls;
 use flameup_gateway::telemetry::{chain, log};
 use flameup_gateway::token::Token;
 use tokio::runtime::Builder;
@@ -98,9 +99,7 @@ fn main() -> ExitCode {
 fn run(command: Command, core_dumps: io::Result<CoreDumps>) -> Result<(), Failure> {
     match command {
         Command::Serve(argument) => serve(argument, core_dumps),
-        Command::Check(argument) => load(&sources(argument))?
-            .print(&mut io::stdout().lock())
-            .map_err(Failure::run),
+        Command::Check(argument) => check(&sources(argument)),
         Command::Demo(arguments) => run_demo(arguments),
         Command::Sandbox(arguments) => run_sandbox(arguments),
         Command::Token(TokenCommand::New) => {
@@ -131,6 +130,15 @@ fn sources(argument: ConfigArgument) -> Sources {
 
 fn load(sources: &Sources) -> Result<Loaded, Failure> {
     Config::load(sources).map_err(Failure::configuration)
+}
+
+fn check(sources: &Sources) -> Result<(), Failure> {
+    let loaded = load(sources)?;
+    if let Some(files) = &loaded.config.server.tls {
+        // Only to find out: a start would fail of them.
+        Tls::load(files).map_err(Failure::configuration)?;
+    }
+    loaded.print(&mut io::stdout().lock()).map_err(Failure::run)
 }
 
 fn serve(argument: ConfigArgument, core_dumps: io::Result<CoreDumps>) -> Result<(), Failure> {

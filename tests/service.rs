@@ -351,6 +351,40 @@ fn a_secret_that_cannot_be_used_is_one_line_and_2() {
 }
 
 #[test]
+fn check_says_what_is_wrong_with_certificates_and_shows_no_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (cert_file, key_file) = (path("cert"), path("key"));
+    let environment = [
+        KEY,
+        ("FLAMEUP_GATEWAY__SERVER__TLS__CERT_FILE", &cert_file),
+        ("FLAMEUP_GATEWAY__SERVER__TLS__KEY_FILE", &key_file),
+    ];
+    let identity = || rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate");
+    let (one, two) = (identity(), identity());
+    let key = one.signing_key.serialize_pem();
+    fs::write(&cert_file, one.cert.pem()).expect("it is ours");
+    for (content, named) in [
+        (None, &*key_file),
+        (Some("no key"), "server.tls.key_file"),
+        (Some(&*two.signing_key.serialize_pem()), "server.tls"),
+    ] {
+        if let Some(content) = content {
+            fs::write(&key_file, content).expect("it is ours");
+        }
+        let (status, lines) = Process::start(&["check"], &environment).end();
+        assert_eq!((status.code(), lines.len()), (Some(2), 1), "{lines:#?}");
+        assert!(lines[0].contains(named), "{lines:#?}");
+    }
+    fs::write(&key_file, &key).expect("it is ours");
+    let (status, lines) = Process::start(&["check"], &environment).end();
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+    let text = lines.concat();
+    assert!(text.contains(&key_file) && !text.contains("PRIVATE"));
+    assert!(key.lines().all(|line| !text.contains(line)));
+}
+
+#[test]
 fn check_says_where_secrets_come_from_and_not_what_they_are() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut environment = vec![KEY];
