@@ -35,7 +35,7 @@ mod upload;
 use crate::body::Body;
 use crate::config::Limits;
 use crate::problem::Problem;
-use listener::{Listener, Plain};
+use listener::{Listener, Plain, is_of_client};
 use quiet::Quiet;
 use room::Room;
 use spare::Spare;
@@ -131,6 +131,7 @@ impl<A: Application> Server<A> {
                             spare = Spare::new();
                         }
                     }
+                    Err(error) if is_of_client(&error) => {}
                     Err(error) => {
                         warn!(error = %error, "accepting a connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -86,13 +86,23 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Responses are written whole; waiting for more to send would only delay them.
-                stream.set_nodelay(true)?;
+                // Responses are written whole; waiting for more to send would only delay them. On some
+                // systems the socket of a client that has left has no options: it does not matter then.
+                let _ = stream.set_nodelay(true);
                 Ok((Either::Left(stream), Some(peer.ip())))
             }
             Self::Unix(listener, _) => Ok((Either::Right(listener.accept().await?.0), None)),
         }
     }
+}
+
+/// Whether accepting failed for a client that has left already. Then there is nothing to wait for:
+/// whoever leaves often enough must not keep others from being accepted.
+pub(super) fn is_of_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 impl Drop for SocketFile {
