@@ -43,6 +43,20 @@
 //! client has a token, `Authorization` is ignored, since services that just changed their base URL
 //! still send their old key. Reopened by: nothing known.
 //!
+//! # Tokens that have come are known again by a keyed hash
+//! SHA-256 of the token was half of what an answer from memory took. Remembering the token itself
+//! takes least, and would make this process's memory the one place where clients' tokens lie. A hash
+//! of 128 bits under a random key of the process takes 100 instructions more, and whoever reads the
+//! hashes learns nothing. `SipHash`, as what counts is that nobody can aim at a hash, and it is small
+//! enough to be read here. Given up: a dependency that others look after. Reopened by: a keyed hash
+//! among what is linked already.
+//!
+//! # How HTTP/2 begins is read before hyper sees it
+//! The library takes any first frame for settings. Whoever begins otherwise is no client of HTTP/2,
+//! and is refused before it has cost a connection's state. Frames are counted on their way in for the
+//! same reason: what a flood is, the library leaves to others. Given up: a client that waits for our
+//! settings before it sends its own, which RFC 9113 §3.4 forbids. Reopened by: a library that does both.
+//!
 //! # Times on a connection are kept by looking, not by timers
 //! hyper's own timeout for heads sets a timer for each request and closes without an answer. A
 //! word in an atomic, looked at every few seconds, costs a request nothing and lets a slow head be
@@ -120,5 +134,6 @@
 //! # A configuration changes whole or not at all, and not everywhere
 //! A reload loads everything as a start does and compares it key by key with what is in use. If a
 //! key differs that cannot change, nothing does: half of a change is what nobody wrote down. What
-//! can change is what is urgent (who may ask, with which secrets, what is logged). Given up:
+//! can change is what is urgent (who may ask, with which secrets, what is logged). Certificates come
+//! first, since they may yet prove of no use, and nothing after them can fail. Given up:
 //! changing lifetimes and budgets without a restart. Reopened by: an operator who needs that.
