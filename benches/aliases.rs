@@ -163,7 +163,7 @@ impl Gateway {
         let identity = Identity::read(&response.body).expect("the body of a person");
         let lifetime = self.cache.lifetime_of_person(keys.person(), now);
         let entry = Entry::new(&response, lifetime)
-            .claiming(self.workspace.claims(&identity))
+            .claiming(self.workspace.claims(&identity).claims())
             .asked_as(keys.spelled());
         let started = self.cache.fetch_begins();
         let landed = self

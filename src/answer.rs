@@ -269,7 +269,7 @@ impl Answer {
             return false;
         };
         let etag = entry.etag().filter(|_| entry.status() == StatusCode::OK);
-        etag.is_some_and(|etag| client_has(etag, headers))
+        etag.is_some_and(|etag| client_has(&etag, headers))
     }
 
     fn from_memory(entry: Arc<Entry>, now: Instant, detail: Option<HitDetail>) -> Self {
@@ -322,13 +322,13 @@ fn flameups(entry: &Entry, has_it: bool, headers: &mut HeaderMap) -> (StatusCode
         headers.append(name.clone(), value.clone());
     }
     if let Some(etag) = entry.etag() {
-        headers.insert(ETAG, etag.clone());
+        headers.insert(ETAG, etag);
     }
     if has_it {
         headers.remove(CONTENT_TYPE);
         return (StatusCode::NOT_MODIFIED, None);
     }
-    (entry.status(), Some(entry.body().clone()))
+    (entry.status(), Some(entry.shared_body()))
 }
 
 /// Whether `If-None-Match` lists `etag`. A field that cannot be read matches nothing.

@@ -45,7 +45,7 @@ use collapse::{Asker, Collapse, Joined, Obligation, TooManyWaiters};
 use control::RequestDirectives;
 use entry::{Entry, Lifetime};
 use freshness::{StaleWindows, Verdict};
-use key::{CacheKey, Keys, workspace_of};
+use key::{CacheKey, Keys};
 use people::People;
 use status::Reason;
 use store::Store;
@@ -278,15 +278,16 @@ impl<F: Clone> Cache<F> {
     /// The key that the person of a lookup is stored under, if that is another than the lookup's.
     fn stored_under(&self, keys: &Keys) -> Option<CacheKey> {
         let found = self.people.found_elsewhere(keys)?;
-        let stays = !self.is_outdated_with_all(&found.key, &found.entry);
-        stays.then(|| CacheKey::from_bytes(&found.key))
+        let key = self.people.key_of(&found)?;
+        let stays = !self.is_outdated_with_all(&found.entry);
+        stays.then_some(key)
     }
 
-    /// Whether what is stored under a key is older than a change of everybody: it is served to
-    /// nobody, and a sweep will remove it.
-    fn is_outdated_with_all(&self, key: &[u8], entry: &Entry) -> bool {
-        let workspace = workspace_of(key);
-        self.changes.outdates_everybody(workspace, entry.number())
+    /// Whether what is stored is older than a change of everybody: it is served to nobody, and a
+    /// sweep will remove it.
+    fn is_outdated_with_all(&self, entry: &Entry) -> bool {
+        self.changes
+            .outdates_everybody(entry.workspace(), entry.number())
     }
 
     /// The number of the last change. What landed after this is judged against it.
@@ -336,7 +337,7 @@ impl<F: Clone> Cache<F> {
     }
 
     fn still_stores(&self, landed: &Landed) -> bool {
-        if self.is_outdated_with_all(landed.asked.person().as_bytes(), &landed.entry) {
+        if self.is_outdated_with_all(&landed.entry) {
             return false;
         }
         let is_it = |stored: Arc<Entry>| Arc::ptr_eq(&stored, &landed.entry);
@@ -492,14 +493,13 @@ impl<F: Clone> Cache<F> {
             self.store_written(&written, now);
             self.people.find(keys)
         });
-        found.filter(|entry| self.stands(keys, entry, now))
+        found.filter(|entry| self.stands(entry, now))
     }
 
     /// Whether an entry may still be served to somebody: not dead, and not older than a change of
     /// everybody.
-    fn stands(&self, keys: &Keys, entry: &Entry, now: Instant) -> bool {
-        !entry.freshness().is_dead(&self.settings.windows, now)
-            && !self.is_outdated_with_all(keys.person().as_bytes(), entry)
+    fn stands(&self, entry: &Entry, now: Instant) -> bool {
+        !entry.freshness().is_dead(&self.settings.windows, now) && !self.is_outdated_with_all(entry)
     }
 
     /// The stored absence, if it is fresh and not outdated by what is stored of the `person`.
@@ -508,8 +508,9 @@ impl<F: Clone> Cache<F> {
             .get(keys.spelled().as_bytes())
             .filter(|absence| {
                 let asked_later = |person: &Entry| absence.began_after(person);
-                absence.freshness().is_fresh(now)
-                    && self.stands(keys, absence, now)
+                absence.is_answer_to(keys.spelled())
+                    && absence.freshness().is_fresh(now)
+                    && self.stands(absence, now)
                     && person.is_none_or(asked_later)
             })
     }

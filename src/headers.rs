@@ -5,6 +5,7 @@
 
 use http::HeaderMap;
 
+pub mod common;
 pub mod ready;
 
 use http::header::{

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::cache::claims::Claims;
+use crate::cache::claims::ClaimsBuf;
 use crate::cache::key::{CacheKey, Keys};
 use crate::config::EmailCase;
 use crate::person::body::Identity;
@@ -141,8 +141,8 @@ impl Workspace {
     }
 
     /// What a body of this workspace says its person is called.
-    pub fn claims(&self, identity: &Identity<'_>) -> Claims {
-        Claims::of(identity, self.index, self.folds_emails())
+    pub fn claims(&self, identity: &Identity<'_>) -> ClaimsBuf {
+        ClaimsBuf::of(identity, self.index, self.folds_emails())
     }
 
     /// Whether the case of an e-mail does not matter here.

@@ -141,7 +141,7 @@ impl Soak {
         let directives = RequestDirectives::default();
         match self.cache.lookup(keys, &directives, Instant::now()) {
             Lookup::Fresh(entry) | Lookup::Stale(entry) => {
-                assert_eq!(**entry.body(), *body(person));
+                assert_eq!(*entry.body(), *body(person));
                 true
             }
             Lookup::Forward { .. } => false,
@@ -172,7 +172,7 @@ impl Soak {
         let identity = Identity::read(&response.body).expect("the body of a person");
         let lifetime = self.cache.lifetime_of_person(keys.person(), now);
         let entry = Entry::new(&response, lifetime)
-            .claiming(self.workspace.claims(&identity))
+            .claiming(self.workspace.claims(&identity).claims())
             .asked_as(keys.spelled());
         let landed = self.cache.landed(
             entry,

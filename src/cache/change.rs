@@ -15,9 +15,9 @@ pub mod harvest;
 
 use super::Cache;
 use super::changes::{self, Asked, HOLD_DOWN, Hold, Number};
-use super::claims::Claims;
+use super::claims::ClaimsBuf;
 use super::entry::Entry;
-use super::key::{CacheKey, Keys, workspace_of};
+use super::key::{CacheKey, Keys, Place};
 use super::people::Found;
 use super::store::Store;
 use crate::person::body::{self, Identity};
@@ -157,8 +157,8 @@ impl<F: Clone> Cache<F> {
             (self.people.store(), &mut removed.people),
             (&self.absences, &mut removed.absences),
         ] {
-            for key in store.keys_of(workspace) {
-                *count += usize::from(self.remove_outdated(store, &key));
+            for place in store.places_of(workspace) {
+                *count += usize::from(self.remove_outdated(store, place));
             }
         }
         removed
@@ -245,13 +245,13 @@ impl<F: Clone> Cache<F> {
         removed + self.remove(&keys, &self.all_called(&keys))
     }
 
-    /// Removes what is stored under a key, unless it was asked for after the last change of
+    /// Removes what is stored at a place, unless it was asked for after the last change of
     /// everybody: whoever is stored anew meanwhile stays.
-    fn remove_outdated(&self, store: &Store, key: &[u8]) -> bool {
+    fn remove_outdated(&self, store: &Store, place: Place) -> bool {
         self.changes.alone(|| {
-            let stored = store.get(key);
-            let outdated = stored.is_some_and(|entry| self.is_outdated_with_all(key, &entry));
-            outdated && store.remove(key).is_some()
+            let stored = store.get_at(place);
+            let outdated = stored.is_some_and(|entry| self.is_outdated_with_all(&entry));
+            outdated && store.remove_at(place).is_some()
         })
     }
 
@@ -270,28 +270,28 @@ impl<F: Clone> Cache<F> {
 
     fn everybody(&self, workspace: &Workspace) -> Vec<Found> {
         let store = self.people.store();
-        let found = |key: Arc<[u8]>| {
-            let entry = store.get(&key)?;
-            Some(Found { key, entry })
+        let found = |place: Place| {
+            let entry = store.get_at(place)?;
+            Some(Found { place, entry })
         };
         store
-            .keys_of(workspace.number())
+            .places_of(workspace.number())
             .filter_map(found)
             .collect()
     }
 
     /// Stores an entry anew, stale, unless it has changed or been replaced meanwhile.
     fn expire_one(&self, found: &Found, now: Instant) -> bool {
-        let Found { key, entry } = found;
+        let Found { place, entry } = found;
         let store = self.people.store();
         let names = self.names_of(&[], std::slice::from_ref(found));
-        let workspace = workspace_of(key);
+        let workspace = entry.workspace();
         self.changes.renew(workspace, entry.number(), &names, || {
             let stays = store
-                .get(key)
+                .get_at(*place)
                 .is_some_and(|stored| Arc::ptr_eq(&stored, entry));
             if stays {
-                store.insert(key, Arc::new(entry.expired(now)));
+                store.insert_at(*place, Arc::new(entry.expired(now)));
             }
             stays
         })
@@ -313,7 +313,7 @@ impl<F: Clone> Cache<F> {
     fn remove(&self, keys: &[CacheKey], found: &[Found]) -> Removed {
         let mut removed = Removed::default();
         for found in found {
-            if self.people.store().remove(&found.key).is_some() {
+            if self.people.store().remove_at(found.place).is_some() {
                 removed.people += 1;
                 removed.names += found.entry.claims().iter().count();
             }
@@ -331,10 +331,10 @@ impl<F: Clone> Cache<F> {
     fn remove_absences(&self, key: &[u8]) -> usize {
         let aliases = self.absences.aliases();
         let others = aliases.claimants(aliases.name(key));
-        let all = others.iter().map(|pointer| &**pointer.key());
-        let removed = |key: &[u8]| usize::from(self.absences.remove(key).is_some());
+        let removed = |place| usize::from(self.absences.remove_at(place).is_some());
+        let pointed_at: usize = others.found.iter().map(|one| removed(one.place())).sum();
         let folded = super::key::folded(key);
-        all.map(removed).sum::<usize>() + removed(key) + removed(&folded)
+        pointed_at + removed(self.absences.place(key)) + removed(self.absences.place(&folded))
     }
 
     fn remove_absences_of(&self, workspace: &Workspace, touched: &Touched) {
@@ -345,8 +345,8 @@ impl<F: Clone> Cache<F> {
                 }
             }
             Touched::Everyone => {
-                for key in self.absences.keys_of(workspace.number()) {
-                    self.absences.remove(&key);
+                for place in self.absences.places_of(workspace.number()) {
+                    self.absences.remove_at(place);
                 }
             }
         }
@@ -358,6 +358,7 @@ impl<F: Clone> Cache<F> {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
+        let claims = claims.claims();
         let Some(keys) = claims.who().map(Keys::stored_under) else {
             return;
         };
@@ -369,7 +370,7 @@ impl<F: Clone> Cache<F> {
             .iter()
             .flat_map(|claim| self.people.all_called(claim.key()))
         {
-            self.people.store().remove(&found.key);
+            self.people.store().remove_at(found.place);
         }
         for claim in claims.iter() {
             self.remove_absences(claim.key());
@@ -475,7 +476,7 @@ impl std::ops::AddAssign for Removed {
 }
 
 /// Reads who a Person is, if it is one of this workspace.
-fn read<'a>(workspace: &Workspace, body: &'a [u8]) -> Option<(Identity<'a>, Claims)> {
+fn read<'a>(workspace: &Workspace, body: &'a [u8]) -> Option<(Identity<'a>, ClaimsBuf)> {
     let identity = Identity::read(body).ok()?;
     identity.uuid()?;
     if identity

@@ -1,6 +1,6 @@
 //! What a body says its person is called: the names under which others may look for them.
 //!
-//! Kept packed beside each stored person, some seventy bytes. They say which lookups the body
+//! Kept packed behind each stored body, some seventy bytes. They say which lookups the body
 //! answers, and which stored people a change touches.
 
 use super::key::{CacheKey, Keys, eq_folded, name_of};
@@ -9,8 +9,12 @@ use crate::person::change::Name;
 use crate::person::{MAX_ID_BYTES, is_email};
 
 /// The names of one person, as one body claims them. The first is who they are: Flameup's `id`.
+#[derive(Clone, Copy, Default)]
+pub struct Claims<'a>(&'a [u8]);
+
+/// [`Claims`] in memory of their own.
 #[derive(Clone, Default)]
-pub struct Claims(Box<[u8]>);
+pub struct ClaimsBuf(Box<[u8]>);
 
 /// One name of a person.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,7 @@ enum Kind {
     FoldedEmail = 3,
 }
 
-impl Claims {
+impl ClaimsBuf {
     /// What `identity` claims in the workspace of this number; `folds` if the case of e-mails does
     /// not matter there. A name that is longer than any lookup's is left out.
     pub fn of(identity: &Identity<'_>, workspace: u32, folds: bool) -> Self {
@@ -77,9 +81,26 @@ impl Claims {
         Self(packed.into_boxed_slice())
     }
 
+    /// The claims themselves.
+    pub fn claims(&self) -> Claims<'_> {
+        Claims(&self.0)
+    }
+}
+
+impl<'a> Claims<'a> {
+    /// Those that were packed into these bytes.
+    pub(super) fn packed_in(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes that they are packed into.
+    pub(super) fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Each name.
-    pub fn iter(&self) -> impl Iterator<Item = Claim<'_>> {
-        let mut rest = &self.0[..];
+    pub fn iter(self) -> impl Iterator<Item = Claim<'a>> {
+        let mut rest = self.0;
         std::iter::from_fn(move || {
             let (head, tail) = rest.split_first_chunk::<3>()?;
             let length = usize::from(u16::from_le_bytes([head[1], head[2]]));
@@ -96,34 +117,29 @@ impl Claims {
     }
 
     /// Who this is, told apart from everybody else in the workspace. `None` for an absence.
-    pub fn who(&self) -> Option<&[u8]> {
+    pub fn who(self) -> Option<&'a [u8]> {
         let first = self.iter().next()?;
         (first.kind == Kind::Id).then_some(first.key)
     }
 
     /// Whether these are claims of one person.
-    pub fn are_of(&self, other: &Self) -> bool {
+    pub fn are_of(self, other: Claims<'_>) -> bool {
         self.who().is_some() && self.who() == other.who()
     }
 
     /// Whether the person is who a lookup with these `keys` means.
-    pub fn answer(&self, keys: &Keys) -> bool {
+    pub fn answer(self, keys: &Keys) -> bool {
         self.iter().any(|claim| claim.answers(keys))
     }
 
     /// Whether the person is called exactly so.
-    pub fn spell(&self, spelled: &CacheKey) -> bool {
+    pub fn spell(self, spelled: &CacheKey) -> bool {
         self.iter().any(|claim| claim.key == spelled.as_bytes())
     }
 
     /// Whether a name of the same sort stands here too.
-    pub fn contradict(&self, other: Claim<'_>) -> bool {
+    pub fn contradict(self, other: Claim<'_>) -> bool {
         self.iter().any(|own| own.is(&other))
-    }
-
-    /// Bytes of memory that they take beside themselves.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -172,7 +188,13 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl std::fmt::Debug for Claims {
+impl std::fmt::Debug for ClaimsBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.claims().fmt(f)
+    }
+}
+
+impl std::fmt::Debug for Claims<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // How many, not which: they are personal data.
         write!(f, "Claims({})", self.iter().count())
@@ -186,14 +208,14 @@ mod tests {
     use crate::config::EmailCase;
     use crate::person::change::Name;
 
-    fn claims(person: &Person, case: EmailCase) -> Claims {
+    fn claims(person: &Person, case: EmailCase) -> ClaimsBuf {
         let body = person.body();
         let identity = Identity::read(&body).expect("the body of a person");
         workspace(0, case).claims(&identity)
     }
 
-    fn answer(claims: &Claims, case: EmailCase, name: &Name) -> bool {
-        claims.answer(&keys(&workspace(0, case), name))
+    fn answer(claims: &ClaimsBuf, case: EmailCase, name: &Name) -> bool {
+        claims.claims().answer(&keys(&workspace(0, case), name))
     }
 
     #[test]
@@ -248,12 +270,13 @@ mod tests {
         let body = ADA.body();
         let identity = Identity::read(&body).expect("the body of a person");
         // 65 and 97 are A and a: they differ in the bit that folding clears.
-        let of_65 = Claims::of(&identity, 65, true);
+        let of_65 = ClaimsBuf::of(&identity, 65, true);
         let other = workspace(97, EmailCase::Insensitive);
         for name in ADA.names() {
-            assert!(!of_65.answer(&keys(&other, &name)));
+            assert!(!of_65.claims().answer(&keys(&other, &name)));
         }
-        assert!(!of_65.are_of(&Claims::of(&identity, 97, true)));
+        let of_97 = ClaimsBuf::of(&identity, 97, true);
+        assert!(!of_65.claims().are_of(of_97.claims()));
     }
 
     #[test]
@@ -261,12 +284,13 @@ mod tests {
         let long = format!("x{}", "y".repeat(MAX_ID_BYTES));
         let body = format!(r#"{{"id":"not a uuid","external_id":"{long}","email":"nobody"}}"#);
         let identity = Identity::read(body.as_bytes()).expect("the body of a person");
-        let claims = Claims::of(&identity, 0, true);
+        let claims = ClaimsBuf::of(&identity, 0, true);
+        let claims = claims.claims();
         assert_eq!(claims.iter().count(), 1);
         assert!(claims.who().is_some(), "an opaque id tells people apart");
         let empty = Identity::read(br#"{"id":"a","external_id":"","email":null}"#);
         let empty = empty.expect("the body of a person");
-        assert_eq!(Claims::of(&empty, 0, true).iter().count(), 1);
+        assert_eq!(ClaimsBuf::of(&empty, 0, true).claims().iter().count(), 1);
     }
 
     #[test]
@@ -276,11 +300,13 @@ mod tests {
             claims(&ADA, case),
             claims(&Person { email: "", ..ADA }, case),
         );
-        assert!(ada.are_of(&moved));
-        assert!(!ada.are_of(&claims(&Person { uuid: 2, ..ADA }, case)));
-        let absence = Claims::of_absence(&keys(&workspace(0, case), &id("Ada@x.org")));
+        assert!(ada.claims().are_of(moved.claims()));
+        let other = claims(&Person { uuid: 2, ..ADA }, case);
+        assert!(!ada.claims().are_of(other.claims()));
+        let absence = ClaimsBuf::of_absence(&keys(&workspace(0, case), &id("Ada@x.org")));
+        let absence = absence.claims();
         assert!(absence.who().is_none());
-        assert!(!absence.are_of(&absence));
+        assert!(!absence.are_of(absence));
     }
 
     #[test]
@@ -289,10 +315,14 @@ mod tests {
         let by_email = claims(&Person { uuid: 2, ..ADA }, case);
         let external_id = "ada@x.org";
         let by_external_id = claims(&Person { external_id, ..ADA }, case);
-        let email = by_email.iter().last().expect("an e-mail");
-        assert!(claims(&ADA, case).contradict(email));
-        let as_external_id = by_external_id.iter().nth(1).expect("an external id");
-        assert!(!by_email.contradict(as_external_id));
+        let email = by_email.claims().iter().last().expect("an e-mail");
+        assert!(claims(&ADA, case).claims().contradict(email));
+        let as_external_id = by_external_id
+            .claims()
+            .iter()
+            .nth(1)
+            .expect("an external id");
+        assert!(!by_email.claims().contradict(as_external_id));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::change::{Meant, Passing};
 use super::changes::Started;
-use super::claims::Claims;
+use super::claims::ClaimsBuf;
 use super::control::RequestDirectives;
 use super::entry::{Entry, Lifetime};
 use super::freshness::StaleWindows;
@@ -239,7 +239,7 @@ impl World {
     pub(super) fn see_keys(&self, keys: &Keys, now: Instant) -> Seen {
         match self.cache.lookup(keys, &RequestDirectives::default(), now) {
             Lookup::Fresh(entry) if entry.status() == StatusCode::OK => {
-                Seen::Person(entry.body().clone())
+                Seen::Person(entry.shared_body())
             }
             Lookup::Fresh(_) => Seen::Absence,
             Lookup::Stale(_) | Lookup::Forward { .. } => Seen::Nothing,
@@ -308,7 +308,7 @@ pub(super) fn entry(workspace: &Workspace, keys: &Keys, body: Option<Bytes>, at:
         None => (
             StatusCode::NOT_FOUND,
             NEGATIVE_TTL,
-            Claims::of_absence(keys),
+            ClaimsBuf::of_absence(keys),
         ),
     };
     let response = Response {
@@ -319,7 +319,7 @@ pub(super) fn entry(workspace: &Workspace, keys: &Keys, body: Option<Bytes>, at:
     };
     let lifetime = Lifetime { ttl, jitter: 0.0 };
     Entry::new(&response, lifetime)
-        .claiming(claims)
+        .claiming(claims.claims())
         .asked_as(keys.spelled())
 }
 

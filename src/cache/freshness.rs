@@ -18,8 +18,9 @@ use super::control::{RequestDirectives, ResponseDirectives};
 #[derive(Clone, Copy, Debug)]
 pub struct Freshness {
     asked_at: Instant,
-    age_on_arrival: Duration,
-    lifetime: Duration,
+    /// A number instead of a `Duration`: there is one of these for each person in memory.
+    lifetime_ns: u64,
+    age_on_arrival_s: u32,
     may_be_stale: bool,
 }
 
@@ -51,7 +52,7 @@ pub enum Verdict {
 impl Freshness {
     /// The freshness of a response that was asked for at `asked_at`, already `age_on_arrival` old.
     ///
-    /// `ttl` is the configured lifetime and `jitter` the share of it, 0 to 1, to take off.
+    /// Ages on arrival count in whole seconds, as `Age` does. `ttl` is the configured lifetime and `jitter` the share of it, 0 to 1, to take off.
     pub fn new(
         asked_at: Instant,
         age_on_arrival: Duration,
@@ -60,12 +61,13 @@ impl Freshness {
         directives: &ResponseDirectives,
     ) -> Self {
         let lifetime = ttl.mul_f64((1.0 - jitter).clamp(0.0, 1.0));
+        let lifetime = directives
+            .max_age
+            .map_or(lifetime, |max_age| max_age.min(lifetime));
         Self {
             asked_at,
-            age_on_arrival,
-            lifetime: directives
-                .max_age
-                .map_or(lifetime, |max_age| max_age.min(lifetime)),
+            lifetime_ns: nanoseconds(lifetime),
+            age_on_arrival_s: u32::try_from(age_on_arrival.as_secs()).unwrap_or(u32::MAX),
             may_be_stale: !directives.must_revalidate,
         }
     }
@@ -73,7 +75,7 @@ impl Freshness {
     /// Returns how long the response has existed, as of `now`: `current_age` of
     /// [RFC 9111 §4.2.3](https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3).
     pub fn current_age(&self, now: Instant) -> Duration {
-        self.age_on_arrival
+        Duration::from_secs(self.age_on_arrival_s.into())
             .saturating_add(now.saturating_duration_since(self.asked_at))
     }
 
@@ -81,14 +83,14 @@ impl Freshness {
     #[must_use]
     pub fn expired(self, now: Instant) -> Self {
         Self {
-            lifetime: self.lifetime.min(self.current_age(now)),
+            lifetime_ns: self.lifetime_ns.min(nanoseconds(self.current_age(now))),
             ..self
         }
     }
 
     /// How long it is fresh, from when it came to be.
     pub fn lifetime(&self) -> Duration {
-        self.lifetime
+        Duration::from_nanos(self.lifetime_ns)
     }
 
     /// When the response was asked for.
@@ -108,12 +110,12 @@ impl Freshness {
 
     /// Whether the response had an age when it arrived.
     pub fn was_aged(&self) -> bool {
-        !self.age_on_arrival.is_zero()
+        self.age_on_arrival_s > 0
     }
 
     /// Whole seconds of freshness left, rounded down; negative once stale.
     pub fn ttl_seconds(&self, now: Instant) -> i64 {
-        let (age, lifetime) = (self.current_age(now), self.lifetime);
+        let (age, lifetime) = (self.current_age(now), self.lifetime());
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         if let Some(left) = lifetime.checked_sub(age) {
             return seconds(left);
@@ -124,7 +126,7 @@ impl Freshness {
 
     /// Whether the response is still fresh.
     pub fn is_fresh(&self, now: Instant) -> bool {
-        self.current_age(now) < self.lifetime
+        self.current_age(now) < self.lifetime()
     }
 
     /// Whether nobody may be served this any more, whatever they ask for.
@@ -180,18 +182,23 @@ impl Freshness {
 
     /// How far past its lifetime the response is; `None` while fresh.
     fn staleness(&self, now: Instant) -> Option<Duration> {
-        (!self.is_fresh(now)).then(|| self.current_age(now).saturating_sub(self.lifetime))
+        (!self.is_fresh(now)).then(|| self.current_age(now).saturating_sub(self.lifetime()))
     }
 
     /// Whether a client's bounds on age and remaining freshness hold, `max-stale` apart.
     pub fn satisfies(&self, directives: &RequestDirectives, now: Instant) -> bool {
-        let age = self.current_age(now);
+        let age = || self.current_age(now);
         !directives.no_cache
-            && directives.max_age.is_none_or(|max_age| age <= max_age)
+            && directives.max_age.is_none_or(|max_age| age() <= max_age)
             && directives
                 .min_fresh
-                .is_none_or(|min_fresh| self.lifetime.saturating_sub(age) >= min_fresh)
+                .is_none_or(|min_fresh| self.lifetime().saturating_sub(age()) >= min_fresh)
     }
+}
+
+/// A duration in nanoseconds; five hundred years at most.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl StaleWindows {

@@ -6,6 +6,7 @@
 //! people or workspaces can spell the same key.
 
 use std::borrow::Cow;
+use std::num::NonZeroU64;
 
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -90,6 +91,20 @@ impl CacheKey {
         key.push(kind);
         key.extend_from_slice(identifier);
         Self(key)
+    }
+}
+
+/// Where in the store what has a certain key is: a hash of the key under a secret of this process.
+///
+/// It names nobody, so that a store which holds on to it for a while holds on to no personal data. Two
+/// keys may have one place, though hardly ever do: whoever finds something there has to ask whether it
+/// is what was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(NonZeroU64);
+
+impl Place {
+    pub(super) fn new(hash: u64) -> Self {
+        Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX))
     }
 }
 

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::claims::Claims;
 use super::entry::Entry;
-use super::key::{Keys, folded};
+use super::key::{CacheKey, Keys, Place, folded};
 use super::store::Store;
 
 /// People by name.
@@ -27,11 +27,11 @@ pub struct People {
     aliases: bool,
 }
 
-/// An entry, and the key that it is stored under.
+/// An entry, and where it is stored.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The key's bytes.
-    pub key: Arc<[u8]>,
+    /// The place of its key.
+    pub place: Place,
     /// The entry.
     pub entry: Arc<Entry>,
 }
@@ -86,7 +86,7 @@ impl People {
             return None;
         }
         claimants.extend(directly.map(|entry| Found {
-            key: Arc::from(keys.person().as_bytes()),
+            place: self.store.place(keys.person().as_bytes()),
             entry,
         }));
         claimants.retain(|found| found.entry.claims().answer(keys));
@@ -99,17 +99,16 @@ impl People {
     fn claimants(&self, name: &[u8]) -> (SmallVec<[Found; 2]>, bool) {
         let aliases = self.store.aliases();
         let pointers = aliases.claimants(aliases.name(name));
-        let follow = |key: &Arc<[u8]>| {
-            let entry = self.store.get(key)?;
-            let key = Arc::clone(key);
-            Some(Found { key, entry })
+        let follow = |place: Place| {
+            let entry = self.store.get_at(place)?;
+            Some(Found { place, entry })
         };
-        let crowded = pointers.last().is_some_and(|last| last.stands_for() > 0);
         let found = pointers
+            .found
             .iter()
-            .filter_map(|pointer| follow(pointer.key()))
+            .filter_map(|pointer| follow(pointer.place()))
             .collect();
-        (found, crowded)
+        (found, pointers.others > 0)
     }
 
     /// How many more claim a name, given as a key's bytes, than [`all_called`](Self::all_called)
@@ -124,10 +123,10 @@ impl People {
         let (mut all, _) = self.claimants(name);
         let folded = folded(name);
         for key in [name, &folded] {
-            let new = all.iter().all(|found| *found.key != *key);
-            if let Some(entry) = self.store.get(key).filter(|_| new) {
-                let key = Arc::from(key);
-                all.push(Found { key, entry });
+            let place = self.store.place(key);
+            let new = all.iter().all(|found| found.place != place);
+            if let Some(entry) = self.store.get_at(place).filter(|_| new) {
+                all.push(Found { place, entry });
             }
         }
         all
@@ -146,7 +145,7 @@ impl People {
     }
 
     /// Everything that is stored of the person with these claims.
-    pub fn holders(&self, claims: &Claims) -> SmallVec<[Found; 2]> {
+    pub fn holders(&self, claims: Claims<'_>) -> SmallVec<[Found; 2]> {
         let mut holders = claims
             .who()
             .map_or_else(SmallVec::new, |who| self.all_called(who));
@@ -156,9 +155,20 @@ impl People {
 
     /// Where to store what came with the answer to something else, instead of what is held: under
     /// who it is, not as an answer to a name.
-    pub fn place_of(&self, held: &Found) -> Keys {
+    pub fn place_of(&self, held: &Found) -> Option<Keys> {
         let who = held.entry.claims().who().filter(|_| self.aliases);
-        Keys::stored_under(who.unwrap_or(&held.key))
+        who.map_or_else(|| self.keys_of(held), |who| Some(Keys::stored_under(who)))
+    }
+
+    /// The key that an entry is stored under. Whatever is stored knows it, by the names that it
+    /// claims or was asked by.
+    pub fn key_of(&self, found: &Found) -> Option<CacheKey> {
+        self.store.aliases().key_of(found.place, &found.entry)
+    }
+
+    fn keys_of(&self, found: &Found) -> Option<Keys> {
+        let key = self.key_of(found)?;
+        Some(Keys::stored_under(key.as_bytes()))
     }
 
     /// Stores Flameup's answer to a lookup, unless a later one is stored. Says whether it did.
@@ -171,13 +181,13 @@ impl People {
             return false;
         }
         let kept = holders.iter().find(|held| self.keeps_its_key(held, entry));
-        let key: Arc<[u8]> = kept.map_or_else(
-            || Arc::from(asked.person().as_bytes()),
-            |held| Arc::clone(&held.key),
+        let place = kept.map_or_else(
+            || self.store.place(asked.person().as_bytes()),
+            |held| held.place,
         );
-        self.store.insert(&key, Arc::clone(entry));
-        for held in holders.iter().filter(|held| held.key != key) {
-            self.store.remove(&held.key);
+        self.store.insert_at(place, Arc::clone(entry));
+        for held in holders.iter().filter(|held| held.place != place) {
+            self.store.remove_at(held.place);
         }
         self.dispute(entry);
         self.answer_to_that_very_name(asked, entry);
@@ -197,8 +207,10 @@ impl People {
     /// Whether an entry may take the place of an earlier one of its person: only where that is
     /// under a name that the person still has, and nobody else.
     fn keeps_its_key(&self, held: &Found, entry: &Entry) -> bool {
-        let keys = Keys::stored_under(&held.key);
-        entry.claims().answer(&keys) && !self.is_claimed_by_others(&keys, entry)
+        let keys = self.keys_of(held);
+        keys.is_some_and(|keys| {
+            entry.claims().answer(&keys) && !self.is_claimed_by_others(&keys, entry)
+        })
     }
 
     /// Disputes answers to names that this later answer says are somebody else's: an e-mail was
@@ -238,12 +250,12 @@ impl People {
     /// Lets go of whoever was found by exactly this spelling: Flameup says that nobody is called
     /// so any more, or did so when it was asked for `absence`.
     pub fn forget_spelling(&self, keys: &Keys, absence: &Entry) {
+        let place = self.store.place(keys.person().as_bytes());
         for found in self.all_called(keys.person().as_bytes()) {
-            let direct =
-                *found.key == *keys.person().as_bytes() && found.entry.is_answer_to(keys.spelled());
+            let direct = found.place == place && found.entry.is_answer_to(keys.spelled());
             let called_so = direct || found.entry.claims().spell(keys.spelled());
             if called_so && !found.entry.began_after(absence) {
-                self.store.remove(&found.key);
+                self.store.remove_at(found.place);
             }
         }
     }

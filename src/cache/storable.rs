@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use super::Storing;
-use super::claims::Claims;
+use super::claims::ClaimsBuf;
 use super::entry::forbids_storing;
 use crate::person::PersonRef;
 use crate::person::body::{self, Identity};
@@ -30,7 +30,7 @@ pub struct Verified {
     /// Whether.
     pub storing: Storing,
     /// What it says its person is called.
-    pub claims: Claims,
+    pub claims: ClaimsBuf,
     /// The body names another workspace than this key has shown before: an alarm.
     pub foreign_workspace: bool,
 }

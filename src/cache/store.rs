@@ -5,15 +5,18 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use super::alias::Aliases;
-use super::entry::Entry;
-use super::key::workspace_of;
+use super::entry::{Entry, Lifetime};
+use super::key::Place;
+use crate::upstream::Response;
 
 /// Keys that come and go at a time, to have the store let go of others, and how often at most.
 /// Two hundred thousand in all are a fraction of a second, and enough for a million entries.
@@ -26,21 +29,21 @@ const PLACEHOLDER: [u8; 5] = [0xff, 0xff, 0xff, 0xff, b'-'];
 /// Entries by key, within a bound of bytes, and the names that they claim.
 #[derive(Debug)]
 pub struct Store {
-    entries: Cache<Arc<[u8]>, Arc<Entry>, ahash::RandomState>,
+    entries: Cache<Place, Arc<Entry>, ahash::RandomState>,
     aliases: Arc<Aliases>,
     evictions: Arc<Evictions>,
     leaving: Arc<Leaving>,
 }
 
-/// Keys that are being removed for good.
+/// What is being removed for good.
 #[derive(Debug, Default)]
 struct Leaving {
     /// How many want to know; mostly nobody.
     watchers: AtomicUsize,
-    keys: Mutex<Vec<Weak<[u8]>>>,
+    entries: Mutex<Vec<Weak<Entry>>>,
 }
 
-/// Keys that are removed while it lives are remembered.
+/// Entries that are removed while it lives are remembered.
 #[derive(Debug)]
 pub struct Watch(Arc<Leaving>);
 
@@ -70,12 +73,12 @@ impl Store {
         let removed = Arc::clone(&leaving);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|key: &Arc<[u8]>, entry: &Arc<Entry>| entry.weight(key))
+            .weigher(|_: &Place, entry: &Arc<Entry>| entry.weight())
             .time_to_live(retention)
-            .eviction_listener(move |key: Arc<Arc<[u8]>>, entry, cause| {
-                pointers.remove(&key, &entry);
+            .eviction_listener(move |place: Arc<Place>, entry, cause| {
+                pointers.remove(*place, &entry);
                 if cause == RemovalCause::Explicit {
-                    removed.note(&key);
+                    removed.note(&entry);
                 }
                 counters.count(cause);
             })
@@ -88,42 +91,36 @@ impl Store {
         }
     }
 
-    /// Begins to remember which keys are removed by hand.
+    /// Begins to remember which entries are removed by hand.
     pub fn watch(&self) -> Watch {
         self.leaving.watchers.fetch_add(1, Ordering::SeqCst);
         Watch(Arc::clone(&self.leaving))
     }
 
-    /// Sees that nothing is kept of the keys that were removed under `watch`, nor of those that an
+    /// Sees that nothing is kept of the entries that were removed under `watch`, nor of those that an
     /// earlier watch could not see gone. Says whether that was achieved. One at a time: of two, one
-    /// would take the keys of both.
+    /// would take the entries of both.
     ///
-    /// moka keeps a removed key in its place in the table until that part of the table is put in
-    /// order, which an idle store may never do. It does so when enough keys have come and gone, so
-    /// others, of nobody, are made to. Takes a moment where much is stored.
-    pub fn see_gone(&self, watch: Watch, placeholder: &Arc<Entry>) -> bool {
+    /// moka lets go of what was removed when no thread can be reading it any more, and finds that
+    /// out when enough has come and gone, which in an idle store may be never. So others, of nobody,
+    /// are made to. It lets go of things in the order that they were removed in, so what was removed
+    /// before the watch began is gone with the first of these. Takes a moment where much is stored.
+    pub fn see_gone(&self, watch: Watch) -> bool {
+        self.insert(&PLACEHOLDER, nobody());
+        self.remove(&PLACEHOLDER);
         self.maintain();
         drop(watch);
-        let mut left = std::mem::take(&mut *self.leaving.keys.lock());
-        let mut rounds = 0;
-        left.retain(|key| key.strong_count() > 0);
+        let mut left = std::mem::take(&mut *self.leaving.entries.lock());
+        let (mut rounds, placeholder) = (0, nobody());
+        left.retain(|entry| entry.strong_count() > 0);
         while !left.is_empty() && rounds < MOST_ROUNDS {
-            self.come_and_go(rounds, placeholder);
-            left.retain(|key| key.strong_count() > 0);
+            self.come_and_go(rounds, &placeholder);
+            left.retain(|entry| entry.strong_count() > 0);
             rounds += 1;
         }
         let are_gone = left.is_empty();
-        self.leaving.keys.lock().append(&mut left);
+        self.leaving.entries.lock().append(&mut left);
         are_gone
-    }
-
-    /// Has a key be removed while somebody watches that may have been removed before, by a write or
-    /// for its age, and may stand in its place in the table yet.
-    pub fn remove_again(&self, key: &[u8], placeholder: &Arc<Entry>) {
-        if self.get(key).is_none() {
-            self.insert(key, Arc::clone(placeholder));
-            self.remove(key);
-        }
     }
 
     fn come_and_go(&self, round: u32, placeholder: &Arc<Entry>) {
@@ -137,21 +134,41 @@ impl Store {
         self.maintain();
     }
 
-    /// The entry under `key`, given as its bytes, whatever its age.
+    /// Where what has this key, given as its bytes, is stored.
+    pub fn place(&self, key: &[u8]) -> Place {
+        self.aliases.place(key)
+    }
+
+    /// The entry at the place of `key`, given as its bytes, whatever its age. That it is the key's own
+    /// is as good as certain, and for whoever serves it to say.
     pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        self.entries.get(key)
+        self.get_at(self.place(key))
     }
 
-    /// Stores `entry`, replacing what was there.
+    /// The entry at a place, whatever its age.
+    pub fn get_at(&self, place: Place) -> Option<Arc<Entry>> {
+        self.entries.get(&place)
+    }
+
+    /// Stores `entry` under `key`, given as its bytes, replacing what was there.
     pub fn insert(&self, key: &[u8], entry: Arc<Entry>) {
-        let key: Arc<[u8]> = Arc::from(key);
-        self.aliases.add(&key, &entry);
-        self.entries.insert(key, entry);
+        self.insert_at(self.place(key), entry);
     }
 
-    /// Removes and returns what is under `key`, given as its bytes.
+    /// Stores `entry` at a place, replacing what was there.
+    pub fn insert_at(&self, place: Place, entry: Arc<Entry>) {
+        self.aliases.add(place, &entry);
+        self.entries.insert(place, entry);
+    }
+
+    /// Removes and returns what is at the place of `key`, given as its bytes.
     pub fn remove(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        self.entries.remove(key)
+        self.remove_at(self.place(key))
+    }
+
+    /// Removes and returns what is at a place.
+    pub fn remove_at(&self, place: Place) -> Option<Arc<Entry>> {
+        self.entries.remove(&place)
     }
 
     /// Which entries claim which names.
@@ -159,10 +176,11 @@ impl Store {
         &self.aliases
     }
 
-    /// The keys of whatever is stored for a workspace. Takes as long as the store is large.
-    pub fn keys_of(&self, workspace: u32) -> impl Iterator<Item = Arc<[u8]>> {
-        let entries = self.entries.iter().map(|(key, _)| Arc::clone(&*key));
-        entries.filter(move |key: &Arc<[u8]>| workspace_of(key) == workspace)
+    /// Where whatever is stored for a workspace is. Takes as long as the store is large.
+    pub fn places_of(&self, workspace: u32) -> impl Iterator<Item = Place> {
+        let entries = self.entries.iter();
+        let own = entries.filter(move |(_, entry)| entry.workspace() == workspace);
+        own.map(|(place, _)| *place)
     }
 
     /// Expires and evicts what is due. moka has no thread of its own: without this an idle store
@@ -170,8 +188,8 @@ impl Store {
     pub fn maintain(&self) {
         self.entries.run_pending_tasks();
         // What an erasure could not see gone has gone since, and is freed with its last reminder.
-        let mut left = self.leaving.keys.lock();
-        left.retain(|key| key.strong_count() > 0);
+        let mut left = self.leaving.entries.lock();
+        left.retain(|entry| entry.strong_count() > 0);
     }
 
     /// Entries stored, as of the last [`maintain`](Self::maintain).
@@ -195,10 +213,26 @@ impl Store {
     }
 }
 
+/// An entry that claims no name.
+fn nobody() -> Arc<Entry> {
+    let response = Response {
+        status: StatusCode::NOT_FOUND,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        requested_at: Instant::now(),
+    };
+    Arc::new(Entry::new(&response, Lifetime::NONE))
+}
+
 impl Leaving {
-    fn note(&self, key: &Arc<[u8]>) {
-        if self.watchers.load(Ordering::SeqCst) > 0 && !key.starts_with(&PLACEHOLDER) {
-            self.keys.lock().push(Arc::downgrade(key));
+    fn note(&self, entry: &Arc<Entry>) {
+        if self.watchers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let (mut entries, entry) = (self.entries.lock(), Arc::downgrade(entry));
+        // A placeholder comes and goes many times.
+        if !entries.last().is_some_and(|last| last.ptr_eq(&entry)) {
+            entries.push(entry);
         }
     }
 }
@@ -222,20 +256,15 @@ impl Store {
         let stored: Vec<_> = self.entries.iter().collect();
         let mut expected: Vec<_> = stored
             .iter()
-            .flat_map(|(key, entry)| self.aliases.expected(key, entry))
+            .flat_map(|(place, entry)| self.aliases.expected(**place, entry))
             .collect();
         let mut all = self.aliases.all();
-        let others = |(name, key, count): &(u64, Arc<[u8]>, usize)| {
-            key.is_empty().then_some((*name, *count))
-        };
-        for (name, more) in all.iter().filter_map(others).collect::<Vec<_>>() {
-            let kept = all.extract_if(.., |one| one.0 == name && !one.1.is_empty());
-            let kept: Vec<_> = kept.collect();
+        for (name, others) in self.aliases.all_others() {
+            let kept: Vec<_> = all.extract_if(.., |one| one.0 == name).collect();
             let all_of_name: Vec<_> = expected.extract_if(.., |one| one.0 == name).collect();
-            assert_eq!(kept.len() + more, all_of_name.len());
+            assert_eq!(kept.len() + others, all_of_name.len());
             assert!(kept.iter().all(|one| all_of_name.contains(one)));
         }
-        all.retain(|one| !one.1.is_empty());
         expected.sort_unstable();
         all.sort_unstable();
         assert!(
@@ -249,17 +278,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
-
     use super::*;
-    use crate::cache::entry::Lifetime;
     use crate::cache::fixture::{ADA, BOB, Person, id, keys, shared, uuid, workspace};
     use crate::config::EmailCase;
     use crate::person::change::Name;
-    use crate::upstream::Response;
     use crate::workspace::Workspace;
 
     const ROOM: u64 = 1 << 20;
@@ -275,37 +297,21 @@ mod tests {
         store.insert(key.as_bytes(), entry);
     }
 
-    /// An entry that claims no name.
-    fn nobody() -> Arc<Entry> {
-        let response = Response {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            requested_at: Instant::now(),
-        };
-        Arc::new(Entry::new(&response, Lifetime::NONE))
-    }
-
     fn claimants(store: &Store, workspace: &Workspace, name: &Name) -> usize {
         let aliases = store.aliases();
         let name = aliases.name(keys(workspace, name).spelled().as_bytes());
-        aliases.claimants(name).len()
+        aliases.claimants(name).found.len()
     }
 
     #[test]
-    fn a_key_that_was_removed_before_anybody_watched_is_seen_gone_too() {
+    fn what_was_removed_before_anybody_watched_is_seen_gone_too() {
         let (store, workspace) = store(ROOM, Duration::from_mins(1));
         put(&store, &workspace, &id("u1"), &ADA);
-        let key = store.keys_of(0).next().expect("it is stored");
-        let (bytes, lingering) = (key.to_vec(), Arc::downgrade(&key));
-        drop(key);
-        store.remove(&bytes);
-        store.maintain();
-        assert_eq!(lingering.strong_count(), 1, "moka keeps it in its place");
-        let watch = store.watch();
-        let nobody = nobody();
-        store.remove_again(&bytes, &nobody);
-        assert!(store.see_gone(watch, &nobody));
+        let key = keys(&workspace, &id("u1")).person().clone();
+        let removed = store.remove(key.as_bytes()).expect("it is stored");
+        let lingering = Arc::downgrade(&removed);
+        drop(removed);
+        assert!(store.see_gone(store.watch()));
         assert_eq!(lingering.strong_count(), 0);
     }
 
@@ -364,14 +370,14 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_listed_by_workspace() {
+    fn places_are_listed_by_workspace() {
         let (store, _) = store(ROOM, Duration::from_mins(1));
         let [upper, lower] = [65, 97].map(|number| workspace(number, EmailCase::Insensitive));
         put(&store, &upper, &id("u1"), &ADA);
         put(&store, &lower, &id("u1"), &ADA);
-        let keys: Vec<_> = store.keys_of(65).collect();
-        assert_eq!(keys.len(), 1);
-        assert_eq!(workspace_of(&keys[0]), 65);
+        let places: Vec<_> = store.places_of(65).collect();
+        let key = keys(&upper, &id("u1")).person().clone();
+        assert_eq!(places, [store.place(key.as_bytes())]);
     }
 
     /// Four threads store, replace, remove and look up a few people under changing names, in a
@@ -416,8 +422,8 @@ mod tests {
                 }
                 _ => {
                     let aliases = store.aliases();
-                    for pointer in aliases.claimants(aliases.name(key.as_bytes())) {
-                        drop(store.get(pointer.key()));
+                    for pointer in aliases.claimants(aliases.name(key.as_bytes())).found {
+                        drop(store.get_at(pointer.place()));
                     }
                 }
             }
@@ -425,23 +431,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_removed_for_good_is_in_memory_no_longer() {
+    fn an_entry_that_is_removed_for_good_is_in_memory_no_longer() {
         let store = Store::new(1 << 28, Duration::from_mins(10));
         let entry = nobody();
         for others in 0u32..20_000 {
             let key = [b"0000i", &others.to_be_bytes()[..]].concat();
             store.insert(&key, Arc::clone(&entry));
         }
-        store.insert(b"0000iada", Arc::clone(&entry));
-        let stored = store.entries.iter().find(|(key, _)| key.ends_with(b"ada"));
-        let key = stored
-            .map(|(key, _)| Arc::downgrade(&*key))
-            .expect("it is stored");
+        let ada = nobody();
+        let watched = Arc::downgrade(&ada);
+        store.insert(b"0000iada", ada);
         let watch = store.watch();
-        let removed = store.remove(b"0000iada");
-        let gone = store.see_gone(watch, &entry);
-        assert!(removed.is_some() && gone);
-        assert_eq!(key.strong_count(), 0);
+        assert!(store.remove(b"0000iada").is_some());
+        assert!(store.see_gone(watch));
+        assert_eq!(watched.strong_count(), 0);
         store.maintain();
         assert_eq!(store.len(), 20_000);
     }

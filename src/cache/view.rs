@@ -43,10 +43,7 @@ pub struct View {
 impl<F: Clone> Cache<F> {
     /// Looks at what is known of whoever a lookup means.
     pub fn view(&self, keys: &Keys, now: Instant) -> View {
-        let stays = |entry: &Arc<Entry>| {
-            let key = keys.person().as_bytes();
-            !self.is_outdated_with_all(key, entry)
-        };
+        let stays = |entry: &Arc<Entry>| !self.is_outdated_with_all(entry);
         let person = self.people.find(keys).filter(stays);
         let claims = person.iter().flat_map(|person| person.claims().iter());
         let names: SmallVec<[_; 3]> = claims

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::Gateway;
 use crate::cache::changes::{Number, Started};
-use crate::cache::claims::Claims;
+use crate::cache::claims::ClaimsBuf;
 use crate::cache::collapse::Obligation;
 use crate::cache::entry::{Entry, Lifetime};
 use crate::cache::key::{CacheKey, Keys};
@@ -221,10 +221,11 @@ impl Gateway {
         deadline: tokio::time::Instant,
     ) -> (Result<Landed, Failure>, Again) {
         let (trace, waited) = (fetch.trace.as_ref().map(Trace::child), permit.waited());
+        let validator = fetch.stored.as_ref().and_then(|entry| entry.validator());
         let request = PersonRequest {
             person: &fetch.person,
             query: fetch.query.as_deref(),
-            validator: fetch.stored.as_ref().and_then(|entry| entry.validator()),
+            validator: validator.as_ref(),
             request_id: &fetch.request_id,
             trace,
         };
@@ -310,7 +311,7 @@ impl Gateway {
                 .foreign_workspace(fetch.workspace.name(), fetch.asked());
         }
         let entry = Entry::new(response, self.lifetime_of_person(fetch, response));
-        Ok((entry.claiming(claims), storing))
+        Ok((entry.claiming(claims.claims()), storing))
     }
 
     /// What an unusable answer says all the same: where Flameup answers with another person, two
@@ -328,8 +329,11 @@ impl Gateway {
         let lifetime = self
             .cache
             .lifetime_of_absence(fetch.asked(), response.requested_at);
-        let claims = Claims::of_absence(fetch.keys());
-        (Entry::new(response, lifetime).claiming(claims), storing)
+        let claims = ClaimsBuf::of_absence(fetch.keys());
+        (
+            Entry::new(response, lifetime).claiming(claims.claims()),
+            storing,
+        )
     }
 
     /// 304: what is stored is still so. Without a validator nobody asked, and it means nothing.

@@ -10,17 +10,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-
 use super::Removed;
 use crate::cache::Cache;
 use crate::cache::changes::{self, Hold};
-use crate::cache::entry::{Entry, Lifetime};
 use crate::cache::key::{CacheKey, folded};
 use crate::cache::people::Found;
 use crate::cache::store::Watch;
-use crate::upstream::Response;
 
 /// What an erasure has let go of, and what is to be looked for afterwards.
 #[derive(Debug)]
@@ -74,7 +69,7 @@ impl<F: Clone> Cache<F> {
             let claims = claimed.flat_map(|entry| entry.claims().iter());
             let names = claims.map(|claim| CacheKey::from_bytes(claim.key()));
             // What the fetches of their other names collapse on.
-            let flights = found.iter().map(|found| CacheKey::from_bytes(&found.key));
+            let flights = found.iter().filter_map(|found| self.people.key_of(found));
             touched.extend(
                 names
                     .chain(flights)
@@ -124,25 +119,9 @@ impl<F: Clone> Cache<F> {
     /// and there may be one at a time.
     pub fn confirm_erased(&self, erased: Erased) -> bool {
         let Erased { names, watches, .. } = erased;
-        let nothing = Response {
-            status: StatusCode::NOT_FOUND,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            requested_at: Instant::now(),
-        };
-        let nobody = Arc::new(Entry::new(&nothing, Lifetime::NONE));
-        // Names that were removed before the erasure began.
-        for name in &names {
-            for key in [name.as_bytes(), &folded(name.as_bytes())] {
-                self.changes.alone(|| {
-                    self.people.store().remove_again(key, &nobody);
-                    self.absences.remove_again(key, &nobody);
-                });
-            }
-        }
         let [people, absences] = watches;
-        let of_people = self.people.store().see_gone(people, &nobody);
-        let of_absences = self.absences.see_gone(absences, &nobody);
+        let of_people = self.people.store().see_gone(people);
+        let of_absences = self.absences.see_gone(absences);
         of_people && of_absences && names.iter().all(|name| self.knows_nobody(name))
     }
 
@@ -158,7 +137,7 @@ impl<F: Clone> Cache<F> {
         let aliases = self.absences.aliases();
         self.people.all_called(key).is_empty()
             && self.uncounted(name) == 0
-            && aliases.claimants(aliases.name(key)).is_empty()
+            && aliases.claimants(aliases.name(key)).found.is_empty()
             && self.absences.get(key).is_none()
             && self.absences.get(&folded(key)).is_none()
             && self.changes.written(self.name(key)).is_none()

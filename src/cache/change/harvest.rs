@@ -16,7 +16,6 @@ use crate::cache::Cache;
 use crate::cache::changes::{Asked, Publication};
 use crate::cache::claims::Claims;
 use crate::cache::entry::Entry;
-use crate::cache::key::workspace_of;
 use crate::cache::people::Found;
 use crate::person::body::{self, Identity};
 use crate::workspace::Workspace;
@@ -46,8 +45,9 @@ impl<F: Clone> Cache<F> {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
+        let claims = claims.claims();
         for _ in 0..MOST_COMPARISONS {
-            let held = self.people.holders(&claims);
+            let held = self.people.holders(claims);
             // Bodies are read here, and what follows from them is done only while they are held.
             let compare = |held: &Found| compare(&held.entry, &person.body, &identity);
             let compared: SmallVec<[_; 2]> = held.iter().map(compare).collect();
@@ -57,10 +57,10 @@ impl<F: Clone> Cache<F> {
             }
             let mut pairs = held.iter().zip(compared);
             let settle = |(held, compared): (&Found, Comparison)| {
-                self.settle_harvested(person, held, compared, (&identity, &claims), now)
+                self.settle_harvested(person, held, compared, (&identity, claims), now)
             };
             if pairs.all(settle) {
-                self.forget_contradicted(person, &claims);
+                self.forget_contradicted(person, claims);
                 return;
             }
         }
@@ -69,7 +69,7 @@ impl<F: Clone> Cache<F> {
     /// Lets go of others whom this person's names led to until now: an e-mail was reassigned, an
     /// external id moved. Where the person is stored, both are known to claim the name, and neither
     /// is found by it; of one who is not, nobody would know.
-    fn forget_contradicted(&self, person: &Passing, claims: &Claims) {
+    fn forget_contradicted(&self, person: &Passing, claims: Claims<'_>) {
         if !self.people.holders(claims).is_empty() {
             return;
         }
@@ -91,7 +91,7 @@ impl<F: Clone> Cache<F> {
         person: &Passing,
         held: &Found,
         compared: Comparison,
-        (identity, claims): (&Identity<'_>, &Claims),
+        (identity, claims): (&Identity<'_>, Claims<'_>),
         now: Instant,
     ) -> bool {
         let strictly = match compared {
@@ -99,10 +99,12 @@ impl<F: Clone> Cache<F> {
             Comparison::Differs => return self.forget(held),
             Comparison::Newer { strictly } => strictly,
         };
-        let keys = self.people.place_of(held);
+        let Some(keys) = self.people.place_of(held) else {
+            return self.forget(held);
+        };
         let entry = self
             .entry_of(&person.body, Some(&held.entry), &keys, person.asked_at)
-            .claiming(claims.clone())
+            .claiming(claims)
             .asked_after(person.number);
         let (entry, mut stays) = (Arc::new(entry), true);
         let updated_at = identity.updated_at();
@@ -118,7 +120,7 @@ impl<F: Clone> Cache<F> {
 
     /// Whether what was found is what is stored.
     fn is_held(&self, found: &Found) -> bool {
-        let stored = self.people.store().get(&found.key);
+        let stored = self.people.store().get_at(found.place);
         stored.is_some_and(|stored| Arc::ptr_eq(&stored, &found.entry))
     }
 
@@ -127,7 +129,7 @@ impl<F: Clone> Cache<F> {
         self.changes.alone(|| {
             let stays = self.is_held(held);
             if stays {
-                self.people.store().remove(&held.key);
+                self.people.store().remove_at(held.place);
             }
             stays
         })
@@ -147,7 +149,7 @@ impl<F: Clone> Cache<F> {
             .map(|claim| self.name(claim.key()))
             .collect();
         let answer = Asked {
-            workspace: entry.claims().who().map_or(u32::MAX, workspace_of),
+            workspace: entry.workspace(),
             number: person.number,
             asked_at: person.asked_at,
             names: &names,

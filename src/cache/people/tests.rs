@@ -167,6 +167,30 @@ fn a_collision_of_hashes_finds_nobody() {
 }
 
 #[test]
+fn whoever_is_stored_at_the_place_of_another_key_is_found_by_nobody() {
+    let memory = Memory::new();
+    memory.put(&uuid(1), &ADA, 0);
+    let entry = memory.find(&uuid(1)).expect("ada is stored");
+    let stranger = memory.keys(&id("stranger"));
+    let store = memory.people.store();
+    store.insert(stranger.person().as_bytes(), Arc::clone(&entry));
+    assert!(memory.people.find(&stranger).is_none());
+    assert!(memory.people.found_elsewhere(&stranger).is_none());
+}
+
+#[test]
+fn the_key_of_what_is_found_is_the_one_it_is_stored_under() {
+    for name in [uuid(1), id("u1"), id("ADA@x.org")] {
+        let memory = Memory::new();
+        memory.put(&name, &ADA, 0);
+        let asked = memory.keys(&name);
+        let found = memory.people.all_called(asked.person().as_bytes());
+        let keys: Vec<_> = found.iter().map(|one| memory.people.key_of(one)).collect();
+        assert_eq!(keys, [Some(asked.person().clone())]);
+    }
+}
+
+#[test]
 fn an_email_that_was_reassigned_is_asked_for_again_and_then_the_new_owners() {
     for first in ADA.names() {
         let memory = Memory::new();
