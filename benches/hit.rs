@@ -8,6 +8,7 @@
 //! - `cargo bench --bench hit`: counts under callgrind, and fails outside the bounds.
 //! - `hit answer N` and `hit make N`: answers N requests, or only makes them; what callgrind runs.
 
+use std::alloc::System;
 use std::error::Error;
 use std::future::Future;
 use std::io::{self, Write};
@@ -27,9 +28,14 @@ use flameup_gateway::token::Token;
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
+use zeroizing_alloc::ZeroAlloc;
 
 #[path = "hit/callgrind.rs"]
 mod callgrind;
+
+/// As the program has it: what is freed is overwritten, and that is counted.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Most instructions that a hit may take: 5 % above what it took when this was last set, since the
 /// count differs by 1 or 2 % between processors, for what the C library chooses by.
