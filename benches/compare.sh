@@ -5,6 +5,7 @@
 #   benches/compare.sh            every scenario, about a quarter of an hour
 #   benches/compare.sh --quick    the same scenarios in short rounds, under two minutes
 #   benches/compare.sh --only hot,keys-100k     some of them
+#   benches/compare.sh --scale    a hit's cost as people and connections grow; draws benches/scale.svg
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,4 +32,10 @@ for line in sys.stdin:
     message = json.loads(line)
     if message.get("executable") and message["target"]["name"] == "floor":
         print(message["executable"])')
-exec python3 benches/compare/compare.py --gateway target/release/flameup-gateway --floor "$floor" "$@"
+script=compare
+if [[ ${1:-} == --scale ]]; then
+    script=scale
+    shift
+fi
+export PYTHONDONTWRITEBYTECODE=1
+exec python3 "benches/compare/$script.py" --gateway target/release/flameup-gateway --floor "$floor" "$@"
