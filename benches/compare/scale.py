@@ -30,6 +30,7 @@ class Scale:
         self.arguments, self.folder = arguments, folder
         self.rounds, self.seconds = (3, 1) if arguments.quick else (5, 2)
         self.filled = 0
+        self.people = [people for people in PEOPLE if people <= arguments.most_people]
 
     def run(self):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -50,15 +51,15 @@ class Scale:
                 self.fill(USUAL_PEOPLE)
                 by_connections = [self.point(USUAL_PEOPLE, count) for count in CONNECTIONS]
                 by_people = []
-                for people in PEOPLE:
+                for people in self.people:
                     self.fill(people)
                     by_people.append(self.point(people, USUAL_CONNECTIONS))
             finally:
                 for target in [*self.targets, origin]:
                     target.stop()
-        show("people", PEOPLE, by_people)
+        show("people", self.people, by_people)
         show("connections", CONNECTIONS, by_connections)
-        svg = draw(by_people, by_connections)
+        svg = draw(self.people, by_people, by_connections)
         (Path(__file__).parent.parent / "scale.svg").write_text(svg)
 
     def fill(self, people):
@@ -86,7 +87,7 @@ def show(what, values, points):
         print(f"| {value:,} | " + " | ".join(cells) + " |", flush=True)
 
 
-def draw(by_people, by_connections):
+def draw(people, by_people, by_connections):
     """Both plots, side by side under one scale of cost."""
     greatest = max(max(costs) for point in by_people + by_connections for costs in point.values())
     top = math.ceil(greatest / 5) * 5
@@ -100,7 +101,7 @@ def draw(by_people, by_connections):
         x = 520 + 165 * at
         parts.append(f'<rect x="{x}" y="15" width="12" height="12" fill="{colour}"/>')
         parts.append(f'<text x="{x + 17}" y="25">{name}</text>')
-    parts += plot(60, f"people, {USUAL_CONNECTIONS} connections", PEOPLE, by_people, top)
+    parts += plot(60, f"people, {USUAL_CONNECTIONS} connections", people, by_people, top)
     parts += plot(490, f"connections, {USUAL_PEOPLE:,} people", CONNECTIONS, by_connections, top)
     return "\n".join([*parts, "</svg>\n"])
 
@@ -130,6 +131,7 @@ def main():
     parser.add_argument("--gateway", required=True)
     parser.add_argument("--floor", required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--most-people", type=int, default=PEOPLE[-1])
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     try:
