@@ -62,8 +62,9 @@ pub(super) async fn serve<A: Application>(
     };
     let begun = Instant::now();
     let mut stream = entered.stream;
-    let Some((prefix, beginning)) = Beginning::read(&mut stream, entered.is_h2, server).await
-    else {
+    // Apart as well: once it has begun, a connection has no use for this room.
+    let beginning = Box::pin(Beginning::read(&mut stream, entered.is_h2, server)).await;
+    let Some((prefix, beginning)) = beginning else {
         return;
     };
     let activity = Arc::new(Activity::default());
