@@ -32,7 +32,8 @@
 //! [`process`] is what the program asks of the system for itself: no core dumps, and to tell its
 //! supervisor how things stand.
 //!
-//! [`operate`] talks to a running gateway's admin listener, for the commands that do.
+//! [`operate`] talks to a running gateway's admin listener, for the commands that do; [`manual`] makes
+//! completions and manual pages of the command line.
 //!
 //! [`sandbox`] stands in for Flameup in tests and in [`demo`]. Nothing here was checked against the
 //! live service.
@@ -51,6 +52,7 @@ pub mod gateway;
 pub mod headers;
 pub mod json;
 pub mod limit;
+pub mod manual;
 pub mod operate;
 pub mod person;
 pub mod problem;

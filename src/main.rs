@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use flameup_gateway::clock::Clock;
 use flameup_gateway::config::{Config, Loaded, Sources};
 use flameup_gateway::demo::{self, Demo};
+use flameup_gateway::manual;
 use flameup_gateway::operate;
 use flameup_gateway::process::{CoreDumps, State, keep_watchdog, notify};
 use flameup_gateway::sandbox::{self, DEMO_KEY, Sandbox};
@@ -59,6 +61,16 @@ enum Command {
     Token(TokenCommand),
     #[command(flatten)]
     Operate(operate::Command),
+    /// Print completions for a shell, to be put where it looks for them
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write manual pages into a directory, one for each command
+    Man {
+        /// The directory; made if it is not there
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,18 +118,29 @@ fn run(command: Command, core_dumps: io::Result<CoreDumps>) -> Result<(), Failur
             let token = Token::random().map_err(Failure::run)?;
             writeln!(io::stdout(), "{token}").map_err(Failure::run)
         }
-        Command::Operate(command) => run_on(1, async {
-            let environment = std::env::vars_os().collect();
-            let done = command.run(environment, &mut io::stdout().lock()).await;
-            done.map_err(|error| {
-                if error.is_of_usage() {
-                    Failure::configuration(error)
-                } else {
-                    Failure::run(error)
-                }
-            })
-        }),
+        Command::Operate(command) => operate(command),
+        Command::Completions { shell } => {
+            let out = &mut io::stdout().lock();
+            manual::completions(Arguments::command(), shell, out).map_err(Failure::run)
+        }
+        Command::Man { directory } => {
+            manual::pages(Arguments::command(), &directory).map_err(Failure::run)
+        }
     }
+}
+
+fn operate(command: operate::Command) -> Result<(), Failure> {
+    run_on(1, async {
+        let environment = std::env::vars_os().collect();
+        let done = command.run(environment, &mut io::stdout().lock()).await;
+        done.map_err(|error| {
+            if error.is_of_usage() {
+                Failure::configuration(error)
+            } else {
+                Failure::run(error)
+            }
+        })
+    })
 }
 
 fn sources(argument: ConfigArgument) -> Sources {

@@ -87,8 +87,8 @@ target_directory() {
     | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
-# Installs the interpreters of tests/clients, what they import, and what benches/hit.rs counts with,
-# as far as they are missing.
+# Installs the interpreters of tests/clients, what they import, what benches/hit.rs counts with, and what
+# tests/deploy.rs looks with, as far as they are missing.
 install_tools() {
   local packages=()
   has curl || packages+=(curl)
@@ -97,6 +97,9 @@ install_tools() {
   has node || packages+=(nodejs)
   has python3 || packages+=(python3)
   has valgrind || packages+=(valgrind)
+  has npm || packages+=(npm)
+  has systemd-analyze || packages+=(systemd)
+  has dpkg-shlibdeps || packages+=(dpkg-dev)
   # Debian's requests is of use only to Debian's Python: another one on PATH does not see it.
   local debians=/usr/bin/python3
   if ! python_has_requests && [[ $(command -v python3 || echo $debians) == "$debians" ]]; then
@@ -108,6 +111,7 @@ install_tools() {
   python_has_requests || make_venv
   deny=$target/tools/bin/cargo-deny
   [[ -x $deny ]] || install_deny
+  tests/deploy/tools.sh "$target/deploy-tools" || give_up "the tools of tests/deploy.rs are missing"
   tools_work
 }
 
