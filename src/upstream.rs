@@ -36,8 +36,9 @@ use receipt::{Heard, Receipt, Stages};
 use request::{Outgoing, PersonRequest};
 pub use response::Response;
 
-/// Idle connections kept. Two requests a second never need many.
-const MAX_IDLE: usize = 16;
+/// Idle connections kept: as many as a burst may have under way that spends all of a budget at once.
+/// With fewer, each answer beyond them closes a connection that the next request has to make anew.
+const MAX_IDLE: usize = 256;
 
 /// How long a connection stays idle: below the 60 s after which common peers close theirs, so that
 /// a request rarely meets a connection that has just died.
