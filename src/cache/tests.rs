@@ -58,6 +58,18 @@ fn what_landed_answers_whoever_means_the_same_person_and_nobody_else() {
 }
 
 #[test]
+fn an_absence_at_the_place_of_another_spelling_is_nobodys() {
+    let world = World::new();
+    world.fetch(&id("nobody"), None, world.at(0));
+    let [nobody, stranger] = [id("nobody"), id("u1")].map(|name| world.keys(&name));
+    let absences = world.cache.absences();
+    let stored = absences.get(nobody.spelled().as_bytes());
+    absences.insert(stranger.spelled().as_bytes(), stored.expect("it is stored"));
+    assert_eq!(world.see(&id("nobody"), world.at(1)), Seen::Absence);
+    assert_eq!(world.see(&id("u1"), world.at(1)), Seen::Nothing);
+}
+
+#[test]
 fn a_404_answers_the_spelling_that_was_asked_for() {
     let world = World::new();
     let sent = world.send(&id("ADA@x.org"), world.start);

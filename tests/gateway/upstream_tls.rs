@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use flameup_gateway::sandbox::{Fault, FaultKind};
+use flameup_gateway::sandbox::{Fault, FaultKind, Matcher};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
@@ -119,6 +119,28 @@ async fn many_misses_at_once_share_one_http2_connection() {
 async fn plain_connections_are_used_again() {
     let harness = Harness::start().await;
     assert_eq!(connections_for_ten(&harness).await, 1);
+}
+
+#[tokio::test]
+async fn a_burst_uses_the_connections_of_the_one_before() {
+    const AT_ONCE: usize = 60;
+    let harness = Harness::start().await;
+    for first in [0, AT_ONCE] {
+        let hold = harness.flameup.hold(Matcher::any());
+        let mut asking = Vec::new();
+        for number in first..first + AT_ONCE {
+            let path = Harness::path(&format!("user_{}", number + 1));
+            asking.push(harness.asking(&path, &[]).await);
+        }
+        assert!(hold.arrived(AT_ONCE).await);
+        hold.release();
+        for client in &mut asking {
+            assert_eq!(client.answer().await.status, 200);
+        }
+    }
+    // Whoever is answered may be back before their connection is.
+    let connections = harness.flameup.connections();
+    assert!((60..80).contains(&connections), "{connections}");
 }
 
 #[tokio::test]
