@@ -468,6 +468,8 @@ impl<F: Clone> Cache<F> {
 
     /// Lets go of what has outlived its retention or its room. Called about once a second.
     pub fn maintain(&self, now: Instant) {
+        // Keeps in mind what changes meanwhile.
+        let _remembered = self.changes.fetch_begins();
         for written in self.changes.all_due(now) {
             self.store_written(&written, now);
         }
@@ -489,6 +491,8 @@ impl<F: Clone> Cache<F> {
     /// is left to the store's own expiry: removing it here could hit its successor.
     fn person(&self, keys: &Keys, now: Instant) -> Option<Arc<Entry>> {
         let found = self.people.find(keys).or_else(|| {
+            // Keeps in mind what changes meanwhile.
+            let _remembered = self.changes.fetch_begins();
             let written = self.changes.due(self.name(keys.person().as_bytes()), now)?;
             self.store_written(&written, now);
             self.people.find(keys)

@@ -1,6 +1,5 @@
 //! What a change or a purge does to what is stored.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,10 +13,10 @@ pub mod erase;
 pub mod harvest;
 
 use super::Cache;
-use super::changes::{self, Asked, HOLD_DOWN, Hold, Number};
+use super::changes::{self, Asked, HOLD_DOWN, Hold, Number, UnderWay};
 use super::claims::ClaimsBuf;
 use super::entry::Entry;
-use super::key::{CacheKey, Keys, Place};
+use super::key::{CacheKey, Keys, Place, name_of};
 use super::people::Found;
 use super::store::Store;
 use crate::person::body::{self, Identity};
@@ -34,6 +33,17 @@ pub struct Passing {
     pub asked_at: Instant,
     /// The last change before that.
     pub number: Number,
+}
+
+/// How a change ended.
+#[derive(Debug)]
+pub struct End<'a> {
+    /// Who was meant.
+    pub meant: Meant,
+    /// The whole people that Flameup answered with.
+    pub written: Vec<Passing>,
+    /// The change itself.
+    pub under_way: &'a UnderWay,
 }
 
 /// Who is meant by the names of a change, where one is that of a crowd.
@@ -76,11 +86,11 @@ impl<F: Clone> Cache<F> {
         }
     }
 
-    /// Ends a change, however it ended. `written` are the whole people that Flameup answered with;
-    /// they are stored once reads are held off no longer.
+    /// Ends a change, however it ended. What it was answered with is stored once reads are held off no
+    /// longer, if no other change was under way beside it.
     ///
     /// Says whether it was one of everybody, so that a [`sweep`](Self::sweep) is due: also where a
-    /// name is that of too many to be found, and nobody knows which of them were `meant`.
+    /// name is that of too many to be found, and nobody knows which of them were meant.
     ///
     /// Flameup promises no read after write. What is read within [`HOLD_DOWN`] goes to whoever
     /// asked, and is not stored.
@@ -88,12 +98,11 @@ impl<F: Clone> Cache<F> {
         &self,
         workspace: &Workspace,
         touched: &Touched,
-        meant: Meant,
-        written: Vec<Passing>,
+        end: End<'_>,
         now: Instant,
     ) -> bool {
         let hold = Hold::Reads(now + HOLD_DOWN);
-        let everybody = match meant {
+        let everybody = match end.meant {
             Meant::Named => {
                 self.change_in_steps(workspace, touched, hold, now, || {});
                 *touched == Touched::Everyone
@@ -102,37 +111,26 @@ impl<F: Clone> Cache<F> {
         };
         // Who changes one person is about to look at them. Of many, only those are kept that
         // somebody has asked for.
-        let one = written.len() == 1;
+        let one = end.written.len() == 1;
         if one || self.settings.harvest {
-            for person in written {
-                self.keep_written(workspace, &person, one, now);
+            for person in end.written {
+                self.keep_written(workspace, &person, one, end.under_way, now);
             }
         }
         everybody
     }
 
-    /// Whoever is `touched`, by all names that any of these workspaces knows them by. Where they
-    /// are one workspace at Flameup, each may know some.
+    /// Whoever is `touched`, and the UUIDs that any of these workspaces knows them by. Where they
+    /// are one workspace at Flameup, each may know some of their names, and finds the others by UUID.
     pub fn known_in(&self, workspaces: &[&Arc<Workspace>], touched: &Touched) -> Touched {
         let Touched::People(names) = touched else {
             return Touched::Everyone;
         };
-        let mut known = names.clone();
-        let mut seen: HashSet<Name> = names.iter().cloned().collect();
-        let mut looked_at = 0;
-        // Each name that is new is looked for once; they are those of people who are stored.
-        while let Some(name) = known.get(looked_at) {
-            looked_at += 1;
-            let called = |workspace: &&Arc<Workspace>| {
-                let key = workspace.key_of_name(name);
-                self.people.all_called(key.as_bytes())
-            };
-            let found: Vec<Found> = workspaces.iter().flat_map(called).collect();
-            let claims = found.iter().flat_map(|found| found.entry.claims().iter());
-            let names = claims.filter_map(|claim| claim.name());
-            known.extend(names.filter(|name| seen.insert(name.clone())));
-        }
-        Touched::People(known)
+        let called = |workspace: &&Arc<Workspace>| self.called(workspace, names);
+        let found: Vec<Found> = workspaces.iter().flat_map(called).collect();
+        let who = found.iter().filter_map(|found| found.entry.claims().who());
+        let uuids = who.filter_map(name_of).collect();
+        touched.clone().and(Touched::People(uuids))
     }
 
     /// Lets go of whoever is `touched`, stored or absent. Reads of them are not held off.
@@ -168,9 +166,18 @@ impl<F: Clone> Cache<F> {
     /// may still be served stale. Absences, which are never served stale, go. Says how many people.
     pub fn expire(&self, workspace: &Workspace, touched: &Touched, now: Instant) -> usize {
         self.remove_absences_of(workspace, touched);
+        self.changes.disturb(workspace.number());
         let found = match touched {
             Touched::People(names) if !self.is_crowded(workspace, touched) => {
-                self.called(workspace, names)
+                let found = self.called(workspace, names);
+                // What is under way for them was asked for earlier, and is not stored as fresh.
+                let keys: Vec<_> = names
+                    .iter()
+                    .map(|name| workspace.key_of_name(name))
+                    .collect();
+                self.changes
+                    .note(&self.names_of(&keys, &found), Hold::None, now);
+                found
             }
             Touched::People(_) | Touched::Everyone => self.everybody(workspace),
         };
@@ -284,9 +291,7 @@ impl<F: Clone> Cache<F> {
     fn expire_one(&self, found: &Found, now: Instant) -> bool {
         let Found { place, entry } = found;
         let store = self.people.store();
-        let names = self.names_of(&[], std::slice::from_ref(found));
-        let workspace = entry.workspace();
-        self.changes.renew(workspace, entry.number(), &names, || {
+        self.changes.alone(|| {
             let stays = store
                 .get_at(*place)
                 .is_some_and(|stored| Arc::ptr_eq(&stored, entry));
@@ -354,7 +359,14 @@ impl<F: Clone> Cache<F> {
 
     /// Keeps a person that a write was answered with, to be stored when reads are held off no
     /// longer.
-    fn keep_written(&self, workspace: &Workspace, person: &Passing, unasked: bool, now: Instant) {
+    fn keep_written(
+        &self,
+        workspace: &Workspace,
+        person: &Passing,
+        unasked: bool,
+        under_way: &UnderWay,
+        now: Instant,
+    ) {
         let Some((identity, claims)) = read(workspace, &person.body) else {
             return;
         };
@@ -389,7 +401,7 @@ impl<F: Clone> Cache<F> {
             number,
             updated_at,
         };
-        self.changes.keep_written(written);
+        self.changes.keep_written(written, under_way);
     }
 
     /// Stores what a write was answered with, unless something has happened since.

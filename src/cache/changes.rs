@@ -135,9 +135,7 @@ impl UnderWay {
     /// Of two that overlap nobody knows which Flameup made last, so what either is answered with may
     /// be outdated.
     pub fn was_alone(&self) -> bool {
-        let recent = self.changes.recent.lock();
-        let together = |number| recent.under_way.get(number).is_some_and(|all| all.together);
-        !self.workspaces.iter().any(together)
+        self.changes.recent.lock().was_alone(self)
     }
 }
 
@@ -208,6 +206,17 @@ impl Changes {
 
     /// Notes a change of everyone called by one of `names`.
     pub fn note(&self, names: &[u64], hold: Hold, now: Instant) -> Number {
+        self.note_and_take(names, hold, now).0
+    }
+
+    /// The same; hands out what waited to be stored of them, and is not any more.
+    pub fn note_and_take(
+        &self,
+        names: &[u64],
+        hold: Hold,
+        now: Instant,
+    ) -> (Number, Vec<Arc<Written>>) {
+        let mut taken = Vec::new();
         let mut recent = self.recent.lock();
         let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
         recent.forget(now);
@@ -226,9 +235,10 @@ impl Changes {
             record.changed(number, hold);
             if let Some(written) = record.written.take() {
                 recent.take(&written);
+                taken.push(written);
             }
         }
-        number
+        (number, taken)
     }
 
     /// Notes a change of everybody in a workspace.
@@ -271,11 +281,14 @@ impl Changes {
         records.any(|record| record.was_stored)
     }
 
-    /// Keeps what a write was answered with until reads are held off no longer; not at all if the
-    /// person was erased.
-    pub fn keep_written(&self, written: Written) {
+    /// Keeps what a write was answered with until reads are held off no longer; not at all if it was
+    /// not alone, or the person was erased.
+    pub fn keep_written(&self, written: Written, under_way: &UnderWay) {
         let written = Arc::new(written);
         let mut recent = self.recent.lock();
+        if !recent.was_alone(under_way) {
+            return;
+        }
         // Also where the bar is over by now: the write was sent before the person was erased, or its
         // name would have been forgotten.
         let barred = |name| {
@@ -435,6 +448,12 @@ pub enum Publication {
 }
 
 impl Recent {
+    /// Whether a change has been the only one of its workspaces since it began.
+    fn was_alone(&self, change: &UnderWay) -> bool {
+        let together = |number| self.under_way.get(number).is_some_and(|all| all.together);
+        !change.workspaces.iter().any(together)
+    }
+
     /// The last change of a name that is still in mind; 0 for none.
     fn number_of(&self, name: u64) -> Number {
         self.names.get(&name).map_or(0, |record| record.number)

@@ -3,9 +3,8 @@
 //! Kept packed behind each stored body, some seventy bytes. They say which lookups the body
 //! answers, and which stored people a change touches.
 
-use super::key::{CacheKey, Keys, eq_folded, name_of};
+use super::key::{CacheKey, Keys, eq_folded};
 use crate::person::body::Identity;
-use crate::person::change::Name;
 use crate::person::{MAX_ID_BYTES, is_email};
 
 /// The names of one person, as one body claims them. The first is who they are: Flameup's `id`.
@@ -156,11 +155,6 @@ impl<'a> Claim<'a> {
             Kind::ExternalId => "external_id",
             Kind::Email | Kind::FoldedEmail => "email",
         }
-    }
-
-    /// The name as a lookup gives it; none for an `id` that is no UUID.
-    pub(super) fn name(&self) -> Option<Name> {
-        name_of(self.key)
     }
 
     /// The name as a key, in the form that a lookup of it has.

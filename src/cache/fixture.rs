@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
-use super::change::{Meant, Passing};
-use super::changes::Started;
+use super::change::{End, Meant, Passing};
+use super::changes::{Started, UnderWay};
 use super::claims::ClaimsBuf;
 use super::control::RequestDirectives;
 use super::entry::{Entry, Lifetime};
@@ -266,8 +266,22 @@ impl World {
     pub(super) fn end(&self, names: &[Name], written: &[Bytes], now: Instant) {
         let touched = Touched::People(names.to_vec());
         let written = written.iter().map(|body| self.passing(body, now)).collect();
-        self.cache
-            .end_change(&self.workspace, &touched, Meant::Called, written, now);
+        self.cache.end_change(
+            &self.workspace,
+            &touched,
+            End {
+                meant: Meant::Called,
+                written,
+                under_way: &self.begun(),
+            },
+            now,
+        );
+    }
+
+    /// A change of the workspace that is under way.
+    pub(super) fn begun(&self) -> UnderWay {
+        let number = self.workspace.number();
+        self.cache.change_begins([number].into_iter())
     }
 
     /// A person that passed by in the answer to something that is asked for now.

@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
 use super::Gateway;
-use crate::cache::change::{Meant, Passing};
+use crate::cache::change::{End, Meant, Passing};
 use crate::cache::changes::{Number, UnderWay};
 use crate::person::body::Identity;
 use crate::person::change::{Kind, Touched, whole_people};
@@ -138,7 +138,7 @@ impl Change {
     /// Ends the change with Flameup's answer; `body` if it was read and was not too large.
     pub(super) fn answered(mut self, status: StatusCode, body: Option<&Bytes>, asked: Asked) {
         let taken = Taken::of(status, self.effect);
-        let (mut touched, mut written) = (self.touched(taken), Vec::new());
+        let (mut touched, mut written) = (self.conclude(taken), Vec::new());
         if self.reads_answer(status) {
             touched = touched.and(match body {
                 Some(body) => Touched::of_body(Kind::People, body),
@@ -148,9 +148,7 @@ impl Change {
                 workspace, named, ..
             } = &*self.shared;
             let read = |body| asked.saw(body, workspace, named.as_deref());
-            if self.under_way.was_alone() {
-                written = body.map(read).unwrap_or_default();
-            }
+            written = body.map(read).unwrap_or_default();
         }
         let meant = self.meant(taken, body);
         self.end(&touched, meant, written, taken);
@@ -161,9 +159,11 @@ impl Change {
         self.answered(StatusCode::OK, None, asked);
     }
 
-    /// Whom the change touches, by path and body.
-    fn touched(&self, taken: Taken) -> Touched {
-        let known = self.shared.known.lock();
+    /// Whom the change touches, by path and body. From now on its last bytes may not go out any more:
+    /// nobody would end it for those that they name.
+    fn conclude(&self, taken: Taken) -> Touched {
+        let mut known = self.shared.known.lock();
+        known.ended = true;
         let (path, body) = (known.path.clone(), known.body.clone());
         match (taken, body) {
             // Flameup says it is done, though it cannot have seen all of it.
@@ -194,7 +194,6 @@ impl Change {
     fn end(&mut self, touched: &Touched, meant: Meant, written: Vec<Passing>, taken: Taken) {
         self.ended = true;
         let shared = &self.shared;
-        shared.known.lock().ended = true;
         let (gateway, now) = (&shared.gateway, shared.gateway.clock.now());
         let (mut written, mut crowded) = (Some(written), false);
         let touched = &gateway.known_in_all(&shared.workspace, touched);
@@ -203,7 +202,12 @@ impl Change {
             let own = workspace.number() == shared.workspace.number();
             let written = written.take_if(|_| own).unwrap_or_default();
             let cache = &gateway.cache;
-            let everybody = cache.end_change(workspace, touched, meant, written, now);
+            let end = End {
+                meant,
+                written,
+                under_way: &self.under_way,
+            };
+            let everybody = cache.end_change(workspace, touched, end, now);
             crowded |= everybody;
             if everybody {
                 gateway.sweep_soon(workspace);
@@ -223,7 +227,7 @@ impl Change {
 impl Drop for Change {
     fn drop(&mut self) {
         if !self.ended {
-            let touched = self.touched(Taken::Unclear);
+            let touched = self.conclude(Taken::Unclear);
             self.end(&touched, Meant::Called, Vec::new(), Taken::Unclear);
         }
     }

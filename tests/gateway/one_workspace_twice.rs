@@ -194,3 +194,19 @@ async fn whoever_only_the_other_section_knows_by_the_changed_name_is_changed_the
         assert!(seen.cache_status().starts_with("fwd="), "{seen:?}");
     }
 }
+
+#[tokio::test]
+async fn who_shares_an_e_mail_with_whoever_is_purged_stays() {
+    let harness = twins().await;
+    let people = harness.flameup.people_of("ws_one");
+    for id in ["user_1", "user_2"] {
+        people.set(id, "email", "shared@example.org".to_owned());
+        get(&harness, TOKEN_TWO, &Harness::path(id)).await;
+    }
+    get(&harness, TOKEN_ONE, USER).await;
+    let whom = json!({"workspace": "one", "id": "user_1"});
+    let done = operate(&harness, "/v1/purge", &whom).await;
+    assert_eq!(done["removed"]["entries"], 2, "{done}");
+    let other = get(&harness, TOKEN_TWO, "/api/v1/people/user_2").await;
+    assert!(other.cache_status().starts_with("hit"), "{other:?}");
+}

@@ -54,10 +54,13 @@ impl<F: Clone> Cache<F> {
         let mut touched: Vec<CacheKey> = in_all(name).collect();
         let mut known: HashSet<CacheKey> = touched.iter().cloned().collect();
         let mut removed = Removed::default();
-        // What waits to be stored goes with the bar. It comes before the first look, so that what
-        // lands after that is not stored.
-        let mut written = self.written_to(&touched);
-        self.bar(&touched, &[], bar, now);
+        // A write under way by another name may bring them back.
+        for number in workspaces {
+            self.changes.disturb(*number);
+        }
+        // Barred before the first look, so that what lands after it is not stored. What waits to be
+        // stored goes with the bar, and tells names as well.
+        let mut written = self.bar(&touched, &[], bar, now);
         // Each round finds what the names of the last round lead to, and what was stored before
         // they were barred. The last one finds nothing.
         loop {
@@ -76,8 +79,7 @@ impl<F: Clone> Cache<F> {
                     .flat_map(in_all)
                     .filter(|name| known.insert(name.clone())),
             );
-            let more = self.written_to(&touched);
-            self.bar(&touched, &found, bar, now);
+            let more = self.bar(&touched, &found, bar, now);
             removed += self.remove(&touched, &found);
             if found.is_empty() && written.is_empty() {
                 break;
@@ -101,9 +103,17 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Has nothing stored for as long as `bar` of whoever is called so, and of those who were `found`.
-    fn bar(&self, names: &[CacheKey], found: &[Found], bar: Duration, now: Instant) {
+    /// Hands out what waited to be stored of them.
+    fn bar(
+        &self,
+        names: &[CacheKey],
+        found: &[Found],
+        bar: Duration,
+        now: Instant,
+    ) -> Vec<Arc<changes::Written>> {
         let names = self.names_of(names, found);
-        self.changes.note(&names, Hold::Everything(now + bar), now);
+        let hold = Hold::Everything(now + bar);
+        self.changes.note_and_take(&names, hold, now).1
     }
 
     /// Removes those whom an erasure could not find one by one. Takes as long as the store is large.
@@ -141,19 +151,6 @@ impl<F: Clone> Cache<F> {
             && self.absences.get(key).is_none()
             && self.absences.get(&folded(key)).is_none()
             && self.changes.written(self.name(key)).is_none()
-    }
-
-    /// What was written to whoever is called so and is not stored yet, each once.
-    fn written_to(&self, keys: &[CacheKey]) -> Vec<Arc<changes::Written>> {
-        let mut all: Vec<Arc<changes::Written>> = Vec::new();
-        for key in keys {
-            if let Some(written) = self.changes.written(self.name(key.as_bytes()))
-                && !all.iter().any(|other| Arc::ptr_eq(other, &written))
-            {
-                all.push(written);
-            }
-        }
-        all
     }
 
     /// Ends the fetches for whoever is called so. Nobody waits for them any longer.

@@ -137,8 +137,11 @@ fn what_was_written_is_not_stored_if_another_change_came() {
     world.cache.end_change(
         &world.workspace,
         &Touched::Everyone,
-        Meant::Called,
-        Vec::new(),
+        End {
+            meant: Meant::Called,
+            written: Vec::new(),
+            under_way: &world.begun(),
+        },
         world.at(1_000),
     );
     assert_eq!(world.see_all(&ADA, world.at(4_000)), Seen::Nothing);
@@ -197,8 +200,11 @@ fn a_change_of_everybody_ends_all_and_holds_reads_off() {
     cache.end_change(
         &world.workspace,
         &everyone,
-        Meant::Called,
-        Vec::new(),
+        End {
+            meant: Meant::Called,
+            written: Vec::new(),
+            under_way: &world.begun(),
+        },
         world.at(1),
     );
     // Before anything is removed.
@@ -311,4 +317,49 @@ fn what_was_written_can_be_expired_like_anything_else() {
             .expire(&world.workspace, &touched, world.at(2_001)),
         1
     );
+}
+
+#[test]
+fn what_a_write_was_answered_with_is_not_kept_if_somebody_was_let_go_of_before_that() {
+    for erases in [false, true] {
+        let world = known();
+        let under_way = world.begun();
+        let passing = world.passing(&ADA.version(2).body(), world.at(0));
+        world.begin(&[uuid(1)], world.at(0));
+        // By a name that the gateway does not know to be theirs, after the answer has come.
+        let name = id("another name of Ada's");
+        if erases {
+            let key = world.workspace.key_of_name(&name);
+            let erased = world.cache.erase(&[0], key, BAR, world.at(1));
+            assert!(world.cache.confirm_erased(erased));
+        } else {
+            world
+                .cache
+                .purge(&world.workspace, &people(&[name]), world.at(1));
+        }
+        let end = End {
+            meant: Meant::Called,
+            written: vec![passing],
+            under_way: &under_way,
+        };
+        let touched = people(&[uuid(1)]);
+        world
+            .cache
+            .end_change(&world.workspace, &touched, end, world.at(2));
+        assert_eq!(world.see_all(&ADA, world.at(3_000)), Seen::Nothing);
+    }
+}
+
+#[test]
+fn what_is_under_way_while_somebody_is_marked_as_stale_is_not_stored_as_fresh() {
+    let world = known();
+    let sent = world.send(&id("u1"), world.at(1));
+    let touched = people(&[uuid(1)]);
+    assert_eq!(
+        world.cache.expire(&world.workspace, &touched, world.at(2)),
+        1
+    );
+    assert!(!world.land(sent, Some(ADA.body()), world.at(3)));
+    assert_eq!(world.see_all(&ADA, world.at(3)), Seen::Nothing);
+    assert_eq!(world.see_all(&BOB, world.at(3)), seen(&BOB));
 }

@@ -169,7 +169,10 @@ fn reads_are_held_off_from_everybody_too() {
 fn what_was_written_is_given_out_once_when_the_hold_down_is_over() {
     let (changes, now) = (Changes::new(1), Instant::now());
     let number = changes.note(&[1, 2], Hold::Reads(now + HOLD_DOWN), now);
-    changes.keep_written(written(&[1, 2], number, now));
+    changes.keep_written(
+        written(&[1, 2], number, now),
+        &changes.change_begins([0].into_iter()),
+    );
     assert!(changes.due(1, after(now, 1_999)).is_none());
     assert!(changes.all_due(after(now, 1_999)).is_empty());
     assert!(changes.written(2).is_some());
@@ -182,7 +185,10 @@ fn what_was_written_is_given_out_once_when_the_hold_down_is_over() {
 fn what_was_written_to_several_names_is_due_once() {
     let (changes, now) = (Changes::new(1), Instant::now());
     let number = changes.note(&[1, 2, 3], Hold::Reads(now + HOLD_DOWN), now);
-    changes.keep_written(written(&[1, 2, 3], number, now));
+    changes.keep_written(
+        written(&[1, 2, 3], number, now),
+        &changes.change_begins([0].into_iter()),
+    );
     assert_eq!(changes.all_due(now + HOLD_DOWN).len(), 1);
 }
 
@@ -190,7 +196,10 @@ fn what_was_written_to_several_names_is_due_once() {
 fn another_change_ends_what_was_written() {
     let (changes, now) = (Changes::new(1), Instant::now());
     let number = changes.note(&[1, 2], Hold::Reads(now + HOLD_DOWN), now);
-    changes.keep_written(written(&[1, 2], number, now));
+    changes.keep_written(
+        written(&[1, 2], number, now),
+        &changes.change_begins([0].into_iter()),
+    );
     changes.note(&[2], Hold::Reads(now + HOLD_DOWN), now);
     assert!(changes.due(1, now + HOLD_DOWN).is_none());
     assert!(changes.all_due(now + HOLD_DOWN).is_empty());
@@ -206,7 +215,10 @@ fn a_read_in_between_ends_what_was_written_unless_flameup_calls_it_older() {
     ] {
         let (changes, now) = (Changes::new(1), Instant::now());
         let number = changes.note(&[1, 2], Hold::Reads(now + HOLD_DOWN), now);
-        changes.keep_written(written(&[1, 2], number, now));
+        changes.keep_written(
+            written(&[1, 2], number, now),
+            &changes.change_begins([0].into_iter()),
+        );
         let answer = Asked {
             updated_at: read.and_then(|date| date.parse().ok()),
             ..asked(changes.last(), after(now, 1_000), &[1])
@@ -230,7 +242,10 @@ fn nothing_is_stored_of_whoever_is_barred_until_the_time_is_over() {
         publish(&changes, asked(number, nearly, &[1, 2]), nearly),
         Publication::Outdated
     );
-    changes.keep_written(written(&[2, 1], number, now));
+    changes.keep_written(
+        written(&[2, 1], number, now),
+        &changes.change_begins([0].into_iter()),
+    );
     assert!(changes.written(2).is_none());
     // A write does not end it.
     changes.note(&[1], Hold::Reads(nearly + HOLD_DOWN), nearly);

@@ -62,8 +62,11 @@ fn a_change_by_a_crowded_name_is_one_of_everybody_when_it_ends() {
     let everybody = world.cache.end_change(
         &world.workspace,
         &touched,
-        Meant::Called,
-        Vec::new(),
+        End {
+            meant: Meant::Called,
+            written: Vec::new(),
+            under_way: &world.begun(),
+        },
         world.at(2),
     );
     assert!(everybody);
@@ -80,8 +83,11 @@ fn a_change_by_another_name_leaves_the_crowd_alone() {
     assert!(!world.cache.end_change(
         &world.workspace,
         &touched,
-        Meant::Called,
-        Vec::new(),
+        End {
+            meant: Meant::Called,
+            written: Vec::new(),
+            under_way: &world.begun()
+        },
         world.at(1)
     ));
     assert_eq!(world.see(&uuid(4_000), world.at(1)), Seen::Nothing);
@@ -134,9 +140,16 @@ fn a_change_of_one_whom_flameup_has_named_leaves_the_crowd_alone() {
     let world = crowd();
     let touched = people(&[uuid(4_000), id(SHARED)]);
     let end = |meant, at| {
-        world
-            .cache
-            .end_change(&world.workspace, &touched, meant, Vec::new(), world.at(at))
+        world.cache.end_change(
+            &world.workspace,
+            &touched,
+            End {
+                meant,
+                written: Vec::new(),
+                under_way: &world.begun(),
+            },
+            world.at(at),
+        )
     };
     assert!(!end(Meant::Named, 1));
     assert_eq!(world.see(&uuid(4_000), world.at(1)), Seen::Nothing);
