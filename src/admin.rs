@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body_util::Full;
 use hyper::body::Body;
 use matchit::Router;
@@ -25,7 +25,9 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+mod console;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod wanted;
 
@@ -36,22 +38,27 @@ use crate::gateway::Gateway;
 use crate::gateway::lookup::Item;
 use crate::gateway::operate::DEFAULT_HOLD;
 use crate::json;
+use crate::person::change::Name;
 use crate::problem::Problem;
 use crate::route;
 use crate::server::{Application, RequestBody};
 use crate::telemetry::Telemetry;
+use console::Asset;
 use error::Error;
+use events::Streams;
 use wanted::{Erase, Purge, Someone};
 
 /// Largest body: many times what the longest id takes, every byte of it escaped.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The pages, and where they are.
-const PAGES: [(&str, Page); 8] = [
+/// The pages, and where they are, the console's own apart.
+const PAGES: [(&str, Page); 10] = [
     ("/livez", Page::Live),
     ("/readyz", Page::Ready),
     ("/metrics", Page::Metrics),
     ("/v1/status", Page::Status),
+    ("/v1/configuration", Page::Configuration),
+    ("/v1/events", Page::Events),
     ("/v1/explain", Page::Explain),
     ("/v1/lookup", Page::Lookup),
     ("/v1/purge", Page::Purge),
@@ -70,6 +77,9 @@ pub struct Admin {
     /// Where clients are listened to.
     listeners: Vec<String>,
     routes: Router<Page>,
+    streams: Streams,
+    /// The configuration in effect, as `check` prints it.
+    configuration: RwLock<Bytes>,
     draining: AtomicBool,
 }
 
@@ -97,7 +107,11 @@ enum Page {
     Live,
     Ready,
     Metrics,
+    /// A file of the console.
+    Console(&'static Asset),
     Status,
+    Configuration,
+    Events,
     Explain,
     Lookup,
     Purge,
@@ -120,6 +134,10 @@ impl Admin {
         for (path, page) in PAGES {
             routes.insert(path, page).expect("the paths differ");
         }
+        for (path, asset) in &console::ASSETS {
+            let page = Page::Console(asset);
+            routes.insert(*path, page).expect("the paths differ");
+        }
         Self {
             gateway,
             telemetry,
@@ -129,6 +147,8 @@ impl Admin {
             }),
             listeners,
             routes,
+            streams: Streams::default(),
+            configuration: RwLock::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -141,30 +161,61 @@ impl Admin {
         tokens.former = former.map(|former| (former, until));
     }
 
+    /// Shows this as the configuration in effect.
+    pub fn show_configuration(&self, printed: Vec<u8>) {
+        *self.configuration.write() = printed.into();
+    }
+
     /// Says from now on that this process takes no more work.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     async fn answer(
+        self: &Arc<Self>,
+        head: &request::Parts,
+        body: RequestBody,
+    ) -> Result<Response<crate::body::Body>, Error> {
+        let has_body = !body.is_end_stream();
+        let page = self.admit(head, has_body)?;
+        if matches!(page, Page::Events) && head.method == Method::GET {
+            let mut response = Response::new(self.events()?);
+            let kind = HeaderValue::from_static("text/event-stream");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            return Ok(response);
+        }
+        Ok(self.page(page, head, body).await?.map(Into::into))
+    }
+
+    async fn page(
         &self,
+        page: Page,
         head: &request::Parts,
         body: RequestBody,
     ) -> Result<Response<Full<Bytes>>, Error> {
-        let has_body = !body.is_end_stream();
-        let page = self.admit(head, has_body)?;
         match page {
             Page::Live => Ok(text(StatusCode::OK, "live\n")),
             Page::Ready if self.is_draining() => {
                 Ok(text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"))
             }
             Page::Ready => Ok(text(StatusCode::OK, "ready\n")),
+            Page::Console(asset) => Ok(asset.to_response()),
             Page::Metrics => Ok(self.metrics()),
+            Page::Configuration => Ok(text(StatusCode::OK, self.configuration.read().clone())),
+            // Of a HEAD.
+            Page::Events => Ok(Response::default()),
             Page::Status => {
                 let listeners = self.listeners.clone();
                 Ok(json(&self.gateway.status(listeners, self.is_draining())))
             }
-            Page::Explain => self.explain(head.uri.query().unwrap_or("")),
+            Page::Explain if head.method == Method::POST => {
+                let someone: Someone = read(head, body).await?;
+                self.explain(someone.workspace.as_deref(), &someone.name()?)
+            }
+            Page::Explain => {
+                let (workspace, name) = Someone::of_query(head.uri.query().unwrap_or(""))?;
+                self.explain(workspace.as_deref(), &name)
+            }
             Page::Lookup => self.look_up(read(head, body).await?).await,
             Page::Purge => self.purge(&read(head, body).await?).await,
             Page::Erase => self.erase(&read(head, body).await?).await,
@@ -201,10 +252,13 @@ impl Admin {
         response
     }
 
-    fn explain(&self, query: &str) -> Result<Response<Full<Bytes>>, Error> {
-        let (workspace, name) = Someone::of_query(query)?;
-        let workspace = self.gateway.workspace(workspace.as_deref())?;
-        Ok(json(&self.gateway.explain(workspace, &name)))
+    fn explain(
+        &self,
+        workspace: Option<&str>,
+        name: &Name,
+    ) -> Result<Response<Full<Bytes>>, Error> {
+        let workspace = self.gateway.workspace(workspace)?;
+        Ok(json(&self.gateway.explain(workspace, name)))
     }
 
     async fn look_up(&self, wanted: Someone) -> Result<Response<Full<Bytes>>, Error> {
@@ -259,19 +313,23 @@ impl Admin {
 impl Page {
     /// Whether it answers anybody.
     fn is_open(self) -> bool {
-        matches!(self, Self::Live | Self::Ready)
+        matches!(self, Self::Live | Self::Ready | Self::Console(_))
     }
 
     fn takes_body(self) -> bool {
-        matches!(self, Self::Lookup | Self::Purge | Self::Erase)
+        matches!(
+            self,
+            Self::Explain | Self::Lookup | Self::Purge | Self::Erase
+        )
     }
 
     /// The methods it takes.
     fn allow(self) -> &'static str {
-        if self.takes_body() {
-            "POST"
-        } else {
-            "GET, HEAD"
+        match self {
+            // In a body, a name stands in no address that anybody keeps.
+            Self::Explain => "GET, HEAD, POST",
+            _ if self.takes_body() => "POST",
+            _ => "GET, HEAD",
         }
     }
 }
@@ -286,7 +344,7 @@ impl Application for Admin {
         let mut response = match self.answer(&head, body).await {
             Ok(response) => response,
             Err(error) => {
-                let mut response = self.refuse(&Problem::from(&error)).map(Full::new);
+                let mut response = self.refuse(&Problem::from(&error)).map(Into::into);
                 if has_body && head.version < Version::HTTP_2 {
                     // A body that nobody reads would be taken for the next request.
                     let close = HeaderValue::from_static("close");
@@ -296,7 +354,7 @@ impl Application for Admin {
             }
         };
         close_to_browsers(response.headers_mut());
-        response.map(Into::into)
+        response
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {

@@ -170,12 +170,13 @@ fn serve(argument: ConfigArgument, core_dumps: io::Result<CoreDumps>) -> Result<
     let config = loaded.config.clone();
     let (log, _written_until_dropped) = log::start(&config.telemetry).map_err(Failure::Run)?;
     settle_core_dumps(core_dumps, config.secrets.core_dumps);
-    let mut reloader = Reloader::new(sources, loaded, Some(log));
     run_on(config.server.workers, async {
         let mut stop = StopSignals::listen()?;
         let running = Running::start(&config, Clock::system())
             .await
             .map_err(Failure::configuration)?;
+        running.show(&loaded);
+        let mut reloader = Reloader::new(sources, loaded, Some(log));
         for address in running.addresses() {
             info!(server.address = %address, "serving");
         }

@@ -23,7 +23,7 @@ use crate::auth::Callers;
 use crate::cache::Settings;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
-use crate::config::{self, Config, Listen, ListenAddress, WorkspaceId, WorkspaceName};
+use crate::config::{self, Config, Listen, ListenAddress, Loaded, WorkspaceId, WorkspaceName};
 use crate::gateway::{Bounds, Gateway};
 use crate::server::listener::Listener;
 use crate::server::tls::{self, Tls};
@@ -183,6 +183,15 @@ impl Running {
     /// What answers the clients.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// Shows operators this as the configuration in effect, secrets redacted.
+    pub fn show(&self, loaded: &Loaded) {
+        let mut printed = Vec::new();
+        // Memory takes whatever is written.
+        if loaded.print(&mut printed).is_ok() {
+            self.admin.show_configuration(printed);
+        }
     }
 
     /// Waits for a moment until what is traced has been sent.

@@ -98,6 +98,8 @@ install_tools() {
   has python3 || packages+=(python3)
   has valgrind || packages+=(valgrind)
   has npm || packages+=(npm)
+  has chromium || packages+=(chromium)
+  has chromedriver || packages+=(chromium-driver)
   has systemd-analyze || packages+=(systemd)
   has dpkg-shlibdeps || packages+=(dpkg-dev)
   # Debian's requests is of use only to Debian's Python: another one on PATH does not see it.
@@ -165,6 +167,8 @@ tools_work() {
   node -e 'process.exit(typeof fetch === "function" ? 0 : 1)' || broken+=("node (18 or newer)")
   python_has_requests || broken+=("python3 with requests")
   valgrind --version >/dev/null || broken+=(valgrind)
+  chromium --version >/dev/null || broken+=(chromium)
+  chromedriver --version >/dev/null || broken+=(chromedriver)
   if [[ ${#broken[@]} != 0 ]]; then
     give_up "missing or not working: ${broken[*]}"
   fi

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{guard, wanted};
+use super::{events, guard, wanted};
 use crate::failure::Failure;
 use crate::gateway::operate;
 use crate::problem::Problem;
@@ -19,6 +19,9 @@ pub enum Error {
     /// It does not say what is wanted.
     #[error(transparent)]
     Wanted(#[from] wanted::Error),
+    /// Too many look already.
+    #[error(transparent)]
+    Events(#[from] events::TooMany),
     /// It cannot be done.
     #[error(transparent)]
     Operate(#[from] operate::Error),
@@ -31,6 +34,11 @@ impl From<&Error> for Problem {
         match error {
             Error::Failure(failure) => failure.into(),
             Error::Guard(error) => of_guard(*error),
+            Error::Events(error) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy_internal_error",
+                format!("Close a console: {error}"),
+            ),
             Error::Wanted(error) => bad(format!("This request cannot be understood: {error}")),
             Error::Operate(error) => match error {
                 operate::Error::UnknownWorkspace => {

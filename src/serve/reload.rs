@@ -88,6 +88,7 @@ impl Reloader {
             return Err(Error::Fixed(fixed));
         }
         running.reconfigure(&loaded.config).await?;
+        running.show(&loaded);
         if let Some(log) = &self.log {
             log.filter(&loaded.config.telemetry.log_filter);
         }

@@ -35,7 +35,7 @@ async fn a_failing_upstream_is_no_reason_to_be_replaced() {
 async fn unknown_paths_methods_and_bodies_are_refused_in_the_envelope() {
     let harness = Harness::start().await;
     let client = async || Client::connect(harness.admin_address()).await;
-    for target in ["/", "/metrics/", "/livez/x", "/api/v1/people/user_1"] {
+    for target in ["/nothing", "/metrics/", "/livez/x", "/api/v1/people/user_1"] {
         let answer = client().await.get(target).await;
         assert_eq!(answer.status, 404);
         assert_eq!(answer.json()["code"], 404);

@@ -11,6 +11,7 @@ mod canary;
 mod changes_of_many;
 mod client_limits;
 mod collapsing;
+mod console;
 mod directives;
 mod emails;
 mod erase;

@@ -1,6 +1,7 @@
 //! What the tests share: a gateway before a sandbox, and clients.
 
 pub(crate) mod asking;
+pub(crate) mod browser;
 pub(crate) mod budgets;
 pub(crate) mod client;
 pub(crate) mod frames;

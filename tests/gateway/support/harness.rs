@@ -88,10 +88,11 @@ impl Setup {
             self.budget, self.config
         );
         let loaded = Config::load(&Sources::inline(config, self.environment));
-        let config = loaded.expect("the test's configuration is valid").config;
-        let gateway = Running::start(&config, clock)
+        let loaded = loaded.expect("the test's configuration is valid");
+        let gateway = Running::start(&loaded.config, clock)
             .await
             .expect("the gateway starts");
+        gateway.show(&loaded);
         Harness {
             flameup,
             gateway,
