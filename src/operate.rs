@@ -7,9 +7,9 @@
 use std::error::Error as StdError;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 mod client;
@@ -19,6 +19,11 @@ use crate::config::{
     self, Admin, AdminToken, Config, Environment, ListenAddress, SecretError, SecretSource, Sources,
 };
 use client::{Answer, Client};
+
+/// Between two looks at the status.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// Has a terminal begin again at the top of an empty screen (ECMA-48 CUP, ED).
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// What an operator wants of a running gateway.
 #[derive(Subcommand)]
@@ -32,7 +37,17 @@ pub enum Command {
     /// Let go of all that is known of a person, and store nothing of them for a while
     Erase(Erase),
     /// Show how the gateway stands
-    Status(Gateway),
+    Status(Status),
+}
+
+/// How a gateway stands.
+#[derive(Args)]
+pub struct Status {
+    /// Show it anew every second, until it is interrupted
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    gateway: Gateway,
 }
 
 /// Somebody, and the gateway that is asked about them.
@@ -185,18 +200,33 @@ impl Command {
     /// When it cannot be done; see [`Error`].
     pub async fn run(self, environment: Environment, out: &mut impl Write) -> Result<(), Error> {
         match self {
-            Self::Status(gateway) => {
-                let answer = gateway.ask(environment, "/v1/status", None).await?;
-                gateway.show(&answer, out)
-            }
+            Self::Status(status) => status.run(environment, out).await,
             Self::Explain(Someone { whom, gateway }) => {
-                let target = format!("/v1/explain?{}", whom.query(gateway.workspace.as_deref()));
-                let answer = gateway.ask(environment, &target, None).await?;
+                let body = gateway.body(whom.fields());
+                let answer = gateway.ask(environment, "/v1/explain", Some(body)).await?;
                 gateway.show(&answer, out)
             }
             Self::Lookup(wanted) => wanted.look_up(environment, out).await,
             Self::Purge(purge) => purge.run(environment, out).await,
             Self::Erase(erase) => erase.run(environment, out).await,
+        }
+    }
+}
+
+impl Status {
+    async fn run(self, environment: Environment, out: &mut impl Write) -> Result<(), Error> {
+        loop {
+            let answer = self.gateway.ask(environment.clone(), "/v1/status", None);
+            let answer = answer.await?;
+            if self.watch && !self.gateway.json && io::stdout().is_terminal() {
+                out.write_all(CLEAR)?;
+            }
+            self.gateway.show(&answer, out)?;
+            out.flush()?;
+            if !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
 }
@@ -258,13 +288,6 @@ impl Whom {
 
     fn fields(&self) -> Map<String, Value> {
         Map::from_iter([(self.field().to_owned(), json!(self.id))])
-    }
-
-    fn query(&self, workspace: Option<&str>) -> String {
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let workspace = workspace.map(|name| format!("workspace={}&", encoded(name)));
-        let id = encoded(&self.id);
-        format!("{}{}={id}", workspace.unwrap_or_default(), self.field())
     }
 }
 

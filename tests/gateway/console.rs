@@ -132,6 +132,14 @@ async fn what_is_clicked_changes_what_clients_are_answered() {
     browser.click("button[value=lookup]").await;
     browser.until(&said("Flameup\\'s answer: 404")).await;
     assert_no_complaints(&browser).await;
+    // What cannot be understood is said, with the reason.
+    browser
+        .run("document.getElementById('kind').value = 'uuid'")
+        .await;
+    browser.click("button[value=explain]").await;
+    browser
+        .until(&said("This request cannot be understood"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

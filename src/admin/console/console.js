@@ -316,7 +316,8 @@
   // ---- one person --------------------------------------------------------------------------------
 
   async function problem(response) {
-    try { return (await response.json()).error.message; } catch { return `status ${response.status}`; }
+    const said = await response.json().catch(() => ({}));
+    return said.message || `status ${response.status}`;
   }
 
   const SAID = {
