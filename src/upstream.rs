@@ -229,7 +229,7 @@ impl Upstream {
                 .request(request, watched.then_some(&mut stages))
                 .await?;
             heard = Some(Heard::of(&response));
-            Response::collect(response, &sent.credential().api_key, now).await
+            Response::collect(response, sent.credential(), now).await
         };
         let answer = timeout_at(deadline, answer)
             .await

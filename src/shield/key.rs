@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::credential::Credential;
 use super::probe::{Probing, Token};
 use crate::config::ApiKey;
 
@@ -36,7 +37,7 @@ pub struct Keys {
 
 #[derive(Debug)]
 struct Slot {
-    key: Arc<ApiKey>,
+    key: Arc<Credential>,
     /// Refused since a key was last accepted.
     refused: bool,
 }
@@ -46,7 +47,7 @@ struct Slot {
 #[derive(Debug)]
 #[must_use = "a probe's place is free again when its pass is dropped"]
 pub struct KeyPass {
-    key: Arc<ApiKey>,
+    key: Arc<Credential>,
     turn: u64,
     probe: Option<Token>,
 }
@@ -90,12 +91,12 @@ impl Keys {
 
     /// The key in use, or to be probed with next.
     pub fn current(&self) -> &ApiKey {
-        &self.slots[self.current].key
+        self.slots[self.current].key.api_key()
     }
 
     /// All keys, to recognise them where they must not be.
     pub fn all(&self) -> impl Iterator<Item = &ApiKey> {
-        self.slots.iter().map(|slot| &*slot.key)
+        self.slots.iter().map(|slot| slot.key.api_key())
     }
 
     /// Whether all keys are refused, so that nothing but probes is sent.
@@ -149,12 +150,15 @@ impl Keys {
         keys.extend(former);
         let mut slots = distinct(keys);
         for slot in &mut slots {
-            let known = self.slots.iter().find(|known| known.key == slot.key);
+            let known = self
+                .slots
+                .iter()
+                .find(|known| known.key.api_key() == slot.key.api_key());
             slot.refused = known.is_some_and(|known| known.refused);
         }
-        let current = &self.slots[self.current].key;
+        let current = self.current();
         let mut kept = slots.iter().take(configured);
-        let kept = kept.position(|slot| slot.key == *current);
+        let kept = kept.position(|slot| slot.key.api_key() == current);
         self.slots = slots;
         self.choose(kept);
     }
@@ -227,6 +231,11 @@ impl Keys {
 impl KeyPass {
     /// The key to send.
     pub fn key(&self) -> &ApiKey {
+        self.key.api_key()
+    }
+
+    /// The same, with what goes with it.
+    pub(super) fn credential(&self) -> &Arc<Credential> {
         &self.key
     }
 
@@ -251,8 +260,8 @@ impl Verdict {
 fn distinct(keys: Vec<ApiKey>) -> Vec<Slot> {
     let mut slots: Vec<Slot> = Vec::with_capacity(keys.len());
     for key in keys {
-        if slots.iter().all(|slot| *slot.key != key) {
-            let key = Arc::new(key);
+        if slots.iter().all(|slot| *slot.key.api_key() != key) {
+            let key = Arc::new(Credential::of(key));
             let refused = false;
             slots.push(Slot { key, refused });
         }

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::Shield;
 use super::breaker::{Outcome, Pass};
+use super::credential::Credential;
 use super::key::{KeyPass, Verdict};
 use super::signals::Signals;
 use super::waiting::Turn;
-use crate::config::ApiKey;
 
 /// The right to send one request to Flameup, spent by sending it. One that is dropped unsent gives
 /// its unit of the budget back, to whoever is next.
@@ -32,7 +30,7 @@ struct Held {
     sent: bool,
     /// How long it was waited for.
     waited: Duration,
-    credential: Credential,
+    credential: Arc<Credential>,
 }
 
 /// What the key and the breaker gave, to be reported to or given back.
@@ -42,20 +40,11 @@ pub(super) struct Passes {
     pub(super) breaker: Pass,
 }
 
-/// A key, and the header that shows it to Flameup.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// `Authorization`, marked sensitive.
-    pub authorization: HeaderValue,
-    /// The key itself, to recognise it where it must not be.
-    pub api_key: ApiKey,
-}
-
 impl Permit {
     pub(super) fn new(shield: Arc<Shield>, turn: Turn) -> Self {
         Self(Held {
             shield,
-            credential: Credential::of(turn.passes.key.key()),
+            credential: Arc::clone(turn.passes.key.credential()),
             turn: Some(turn),
             sent: false,
             waited: Duration::ZERO,
@@ -86,7 +75,7 @@ impl Permit {
 
 impl Sent {
     /// What the request was signed with.
-    pub fn credential(&self) -> &Credential {
+    pub fn credential(&self) -> &Arc<Credential> {
         &self.0.credential
     }
 
@@ -133,18 +122,6 @@ impl Sent {
         let now = shield.clock.now();
         let mut state = shield.state.lock();
         state.give_back(turn, Some(outcome), now);
-    }
-}
-
-impl Credential {
-    pub(super) fn of(api_key: &ApiKey) -> Self {
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", api_key.expose()))
-            .expect("a key is visible ASCII");
-        authorization.set_sensitive(true);
-        Self {
-            authorization,
-            api_key: api_key.clone(),
-        }
     }
 }
 

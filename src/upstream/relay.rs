@@ -4,6 +4,7 @@
 //! goes back to that client alone. It is still built from nothing: a canonical path, the query, the
 //! headers that are on the list, and the body.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -16,10 +17,11 @@ use tokio::time::timeout_at;
 
 use super::receipt::{Heard, Receipt, Stages};
 use super::request::{JSON, Outgoing, USER_AGENT_VALUE, target};
-use super::scan::{Needles, Scan, is_compressed};
+use super::scan::{Scan, is_compressed};
 use super::{Error, Upstream};
-use crate::config::{ApiKey, BaseUrl};
+use crate::config::BaseUrl;
 use crate::headers::{TRACEPARENT, VIA_VALUE, X_REQUEST_ID};
+use crate::shield::Credential;
 use crate::shield::Permit;
 use crate::telemetry::trace::Trace;
 
@@ -107,7 +109,7 @@ impl Upstream {
                 .request(request, watched.then_some(&mut stages))
                 .await?;
             heard = Some(Heard::of(&response));
-            let mut relayed = Relayed::of(response, &sent.credential().api_key, deadline, now)?;
+            let mut relayed = Relayed::of(response, sent.credential(), deadline, now)?;
             if relayed.status.is_client_error() || relayed.status.is_server_error() {
                 // Errors are what quotes keys: of them nothing goes out before all was seen.
                 relayed.body.look_ahead().await?;
@@ -159,7 +161,7 @@ impl RelayRequest {
 impl Relayed {
     fn of(
         response: http::Response<Incoming>,
-        key: &ApiKey,
+        credential: &Arc<Credential>,
         deadline: tokio::time::Instant,
         requested_at: Instant,
     ) -> Result<Self, Error> {
@@ -169,9 +171,8 @@ impl Relayed {
         if coding.is_some_and(|coding| coding != "identity") {
             return Err(Error::Encoded);
         }
-        let needles = Needles::of(key);
         let mut values = head.headers.values();
-        if values.any(|value| needles.are_in(value.as_bytes())) {
+        if values.any(|value| credential.needles.are_in(value.as_bytes())) {
             return Err(Error::QuotesKey);
         }
         if body.size_hint().lower() > MAX_RELAYED_BYTES {
@@ -185,7 +186,7 @@ impl Relayed {
                 inner: body,
                 deadline,
                 left: MAX_RELAYED_BYTES,
-                scan: Scan::new(needles),
+                scan: Scan::new(Arc::clone(credential)),
                 ahead: BytesMut::new(),
                 begun: false,
             },

@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
 use super::Error;
-use super::scan::{Needles, is_compressed};
-use crate::config::ApiKey;
+use super::scan::is_compressed;
+use crate::shield::credential::{Credential, Needles};
 
 /// Largest body taken in. A Person is some 560 bytes and its attributes are customer data of
 /// unstated size; 1 MiB is far above any that could be cached with profit, and small enough that
@@ -37,7 +37,7 @@ impl Response {
     /// When the body is too large, cut short or encoded, or when any of it quotes the key.
     pub(super) async fn collect(
         response: http::Response<Incoming>,
-        key: &ApiKey,
+        credential: &Credential,
         requested_at: Instant,
     ) -> Result<Self, Error> {
         let (head, body) = response.into_parts();
@@ -60,7 +60,7 @@ impl Response {
             body,
             requested_at,
         };
-        if response.quotes(key) {
+        if response.quotes(&credential.needles) {
             Err(Error::QuotesKey)
         } else {
             Ok(response)
@@ -69,8 +69,7 @@ impl Response {
 
     /// Whether the key, or its secret half alone, stands anywhere in the answer. An error page
     /// that echoes the request would otherwise hand the key to whoever asked.
-    fn quotes(&self, key: &ApiKey) -> bool {
-        let needles = Needles::of(key);
+    fn quotes(&self, needles: &Needles) -> bool {
         let mut values = self.headers.values();
         needles.are_in(&self.body) || values.any(|value| needles.are_in(value.as_bytes()))
     }

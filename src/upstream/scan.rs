@@ -1,34 +1,24 @@
 //! Finds the key where it must not be: in what is about to leave for a client.
 //!
 //! # Invariants
-//! - The key counts in any of its forms: as it is, in either case, percent-encoded, escaped as in JSON, in
-//!   hexadecimal, and in base64 wherever it stands in what was encoded.
+//! - The key counts in any of its forms ([`Needles`](crate::shield::credential::Needles)).
 //! - Of a stream that quotes the key, no byte of the key comes out, wherever its pieces are cut.
 //! - What comes out is what went in, byte for byte and in order; only bytes that may be the beginning
 //!   of the key wait for the next piece.
 
-use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem::Finder;
 
-mod forms;
-
-use crate::config::ApiKey;
-
-/// A secret half of fewer bytes than this would be found everywhere; then only the whole key counts.
-const LEAST_SECRET_BYTES: usize = 16;
+use crate::shield::Credential;
 
 /// What compressed bodies begin with (gzip, RFC 1952 §2.3.1), and no text does.
 const GZIP: u8 = 0x1f;
 
-/// What to look for: the key, its secret half alone, and that in other forms.
-pub(super) struct Needles(Vec<Finder<'static>>);
-
 /// Looks at a stream piece by piece.
 #[derive(Debug)]
 pub(super) struct Scan {
-    needles: Needles,
+    credential: Arc<Credential>,
     /// Bytes that may be the beginning of the key.
     held: Bytes,
 }
@@ -42,44 +32,10 @@ pub(super) fn is_compressed(body: &[u8]) -> bool {
     body.first() == Some(&GZIP)
 }
 
-impl Needles {
-    pub(super) fn of(key: &ApiKey) -> Self {
-        let mut forms = forms::of(key.expose(), LEAST_SECRET_BYTES);
-        forms.sort_unstable();
-        forms.dedup();
-        let finders = forms.iter().map(|form| Finder::new(form).into_owned());
-        Self(finders.collect())
-    }
-
-    /// Whether any stands anywhere in `bytes`.
-    pub(super) fn are_in(&self, bytes: &[u8]) -> bool {
-        self.0.iter().any(|finder| finder.find(bytes).is_some())
-    }
-
-    /// How many bytes at the end of `bytes` may be the beginning of one.
-    fn begun_at_end(&self, bytes: &[u8]) -> usize {
-        let begun = |finder: &Finder<'_>| {
-            let needle = finder.needle();
-            let longest = bytes.len().min(needle.len().saturating_sub(1));
-            (1..=longest)
-                .rev()
-                .find(|length| bytes.ends_with(&needle[..*length]))
-                .unwrap_or(0)
-        };
-        self.0.iter().map(begun).max().unwrap_or(0)
-    }
-}
-
-impl fmt::Debug for Needles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Needles([REDACTED])")
-    }
-}
-
 impl Scan {
-    pub(super) fn new(needles: Needles) -> Self {
+    pub(super) fn new(credential: Arc<Credential>) -> Self {
         Self {
-            needles,
+            credential,
             held: Bytes::new(),
         }
     }
@@ -94,10 +50,11 @@ impl Scan {
             joined.extend_from_slice(&piece);
             joined.freeze()
         };
-        if self.needles.are_in(&piece) {
+        if self.credential.needles.are_in(&piece) {
             return Err(Quoted);
         }
-        self.held = piece.split_off(piece.len() - self.needles.begun_at_end(&piece));
+        let begun = self.credential.needles.begun_at_end(&piece);
+        self.held = piece.split_off(piece.len() - begun);
         Ok(piece)
     }
 
@@ -112,20 +69,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{Config, Sources};
 
     const KEY: &str = "ws_test_demo.0123456789abcdef0123456789abcdef";
 
-    fn key() -> ApiKey {
-        let loaded = Config::load(&Sources::inline("", [("FLAMEUP_API_KEY", KEY)]));
-        let mut workspaces = loaded.expect("the defaults and a key").config.workspaces;
-        let (_, mut workspace) = workspaces.pop_first().expect("the default workspace");
-        workspace.api_keys.remove(0).0
+    fn scan() -> Scan {
+        Scan::new(Arc::new(Credential::for_tests(KEY)))
     }
 
     /// What comes out of a stream in these pieces, and whether it was cut.
     fn through(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
-        let (mut scan, mut out) = (Scan::new(Needles::of(&key())), Vec::new());
+        let (mut scan, mut out) = (scan(), Vec::new());
         for piece in pieces {
             match scan.push(Bytes::copy_from_slice(piece)) {
                 Ok(bytes) => out.extend_from_slice(&bytes),
@@ -138,26 +91,9 @@ mod tests {
 
     #[test]
     fn ordinary_bytes_are_not_held_back() {
-        let mut scan = Scan::new(Needles::of(&key()));
+        let mut scan = scan();
         let piece = Bytes::from_static(br#"{"people":[]}"#);
         assert_eq!(scan.push(piece.clone()), Ok(piece));
-    }
-
-    #[test]
-    fn the_key_is_found_in_every_form() {
-        let needles = Needles::of(&key());
-        for quoted in [
-            "0123456789ABCDEF0123456789ABCDEF",
-            "3031323334353637383961626364656630313233343536373839616263646566",
-            // Of the key, of `Bearer KEY`, and of `x:KEY`, as base64(1) has them.
-            "d3NfdGVzdF9kZW1vLjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVm",
-            "QmVhcmVyIHdzX3Rlc3RfZGVtby4wMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg==",
-            "eDp3c190ZXN0X2RlbW8uMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        ] {
-            assert!(needles.are_in(quoted.as_bytes()), "{quoted}");
-        }
-        assert!(!needles.are_in(b"ws_test_demo.0123456789abcdef"));
-        assert!(!format!("{needles:?}").contains("012"));
     }
 
     proptest! {
