@@ -52,9 +52,10 @@ use wanted::{Erase, Purge, Someone};
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The pages, and where they are, the console's own apart.
-const PAGES: [(&str, Page); 10] = [
+const PAGES: [(&str, Page); 11] = [
     ("/livez", Page::Live),
     ("/readyz", Page::Ready),
+    ("/openapi.json", Page::Console(&console::OPENAPI)),
     ("/metrics", Page::Metrics),
     ("/v1/status", Page::Status),
     ("/v1/configuration", Page::Configuration),
@@ -392,4 +393,46 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::gateway::lookup;
+
+    /// What the document has under a path, as far as it is about who may send what.
+    fn described(operations: &Value) -> BTreeSet<(String, bool, bool)> {
+        let operations = operations.as_object().expect("an object").iter();
+        let operations = operations.filter(|(method, _)| *method != "servers");
+        let described = operations.map(|(method, operation)| {
+            let is_open = operation["security"] == serde_json::json!([]);
+            let takes_body = operation.get("requestBody").is_some();
+            (method.to_uppercase(), is_open, takes_body)
+        });
+        described.collect()
+    }
+
+    #[test]
+    fn the_description_has_every_route_and_no_other() {
+        let document = include_bytes!("admin/openapi.json");
+        let document: Value = serde_json::from_slice(document).expect("JSON");
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut paths = document["paths"].as_object().expect("paths").clone();
+        for (path, page) in PAGES {
+            let described = described(&paths.remove(path).expect(path));
+            let allow = page.allow().split(", ");
+            let routed = allow.filter(|method| *method != "HEAD");
+            let routed = routed.map(|method| {
+                let has_body = page.takes_body() && method == "POST";
+                (method.to_owned(), page.is_open(), has_body)
+            });
+            assert_eq!(described, routed.collect(), "{path}");
+        }
+        let left: Vec<_> = paths.keys().collect();
+        assert_eq!(left, [lookup::PATH]);
+    }
 }

@@ -49,6 +49,9 @@ pub(super) static ASSETS: [(&str, Asset); 5] = [
     ),
 ];
 
+/// What says of this listener, and of what the gateway adds for clients, how to use it: `OpenAPI` 3.1.
+pub(super) static OPENAPI: Asset = asset("application/json", include_bytes!("openapi.json"));
+
 const fn asset(kind: &'static str, body: &'static [u8]) -> Asset {
     Asset { kind, body }
 }

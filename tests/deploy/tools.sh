@@ -32,7 +32,7 @@ install_python() {
   python3 -m venv python
   python/bin/python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: \
     --requirement "$here/requirements.txt"
-  link python/bin/{docker-compose,hadolint,yamllint}
+  link python/bin/{docker-compose,hadolint,schemathesis,yamllint}
   # No link: Python finds what is installed beside it by the name that it was called by.
   printf '#!/bin/sh\nexec "%s" "$@"\n' "$PWD/python/bin/python3" >bin/python3
   chmod +x bin/python3

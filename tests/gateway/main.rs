@@ -30,6 +30,7 @@ mod lookup;
 mod model;
 mod negative_caching;
 mod one_workspace_twice;
+mod openapi;
 mod operate;
 mod pass_through;
 mod problems;
