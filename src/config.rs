@@ -164,6 +164,15 @@ impl Loaded {
         self.report.write(out)
     }
 
+    /// Prints the same as JSON: `settings`, each with its `key`, its `value` as TOML has it, and its
+    /// `origin`.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print_json(&self, out: &mut impl io::Write) -> io::Result<()> {
+        self.report.write_json(out)
+    }
+
     /// The keys whose values differ from those of `earlier`, or that only one of the two has, in
     /// order. What stands in the files that keys name is not compared.
     pub fn changed_since(&self, earlier: &Self) -> Vec<String> {

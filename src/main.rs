@@ -51,7 +51,13 @@ enum Command {
     /// Run the gateway
     Serve(ConfigArgument),
     /// Validate the configuration; print every value and where it came from, secrets redacted
-    Check(ConfigArgument),
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Print the settings as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the sandbox and a gateway before it, to try things out; needs no key and no network
     Demo(demo::Args),
     /// Run a stand-in for Flameup
@@ -83,7 +89,11 @@ struct ConfigArgument {
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Make a random client token, and the hash to put in the configuration
-    New,
+    New {
+        /// Print token and hash as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// How a command fails, by exit status.
@@ -111,12 +121,17 @@ fn main() -> ExitCode {
 fn run(command: Command, core_dumps: io::Result<CoreDumps>) -> Result<(), Failure> {
     match command {
         Command::Serve(argument) => serve(argument, core_dumps),
-        Command::Check(argument) => check(&sources(argument)),
+        Command::Check { config, json } => check(&sources(config), json),
         Command::Demo(arguments) => run_demo(arguments),
         Command::Sandbox(arguments) => run_sandbox(arguments),
-        Command::Token(TokenCommand::New) => {
+        Command::Token(TokenCommand::New { json }) => {
             let token = Token::random().map_err(Failure::run)?;
-            writeln!(io::stdout(), "{token}").map_err(Failure::run)
+            let printed = if json {
+                token.to_json()
+            } else {
+                token.to_string()
+            };
+            writeln!(io::stdout(), "{printed}").map_err(Failure::run)
         }
         Command::Operate(command) => operate(command),
         Command::Completions { shell } => {
@@ -155,13 +170,19 @@ fn load(sources: &Sources) -> Result<Loaded, Failure> {
     Config::load(sources).map_err(Failure::configuration)
 }
 
-fn check(sources: &Sources) -> Result<(), Failure> {
+fn check(sources: &Sources, json: bool) -> Result<(), Failure> {
     let loaded = load(sources)?;
     if let Some(files) = &loaded.config.server.tls {
         // Only to find out: a start would fail of them.
         Tls::load(files).map_err(Failure::configuration)?;
     }
-    loaded.print(&mut io::stdout().lock()).map_err(Failure::run)
+    let out = &mut io::stdout().lock();
+    let printed = if json {
+        loaded.print_json(out)
+    } else {
+        loaded.print(out)
+    };
+    printed.map_err(Failure::run)
 }
 
 fn serve(argument: ConfigArgument, core_dumps: io::Result<CoreDumps>) -> Result<(), Failure> {

@@ -37,6 +37,11 @@ impl Token {
         &self.0
     }
 
+    /// Both as JSON, for programs.
+    pub fn to_json(&self) -> String {
+        serde_json::json!({ "token": self.0, "token_sha256": self.sha256() }).to_string()
+    }
+
     /// What the configuration keeps of it.
     pub fn sha256(&self) -> String {
         hex(digest(&SHA256, self.0.as_bytes()).as_ref())

@@ -142,6 +142,33 @@ fn a_listener_beyond_this_machine_without_clients_is_refused() {
 }
 
 #[test]
+fn programs_read_what_check_and_token_print_as_json() {
+    let (status, lines) = run(&["check", "--json"], &[KEY]);
+    assert_eq!(status, Some(0), "{lines:?}");
+    assert!(!lines.concat().contains(secret()));
+    let checked: Value = serde_json::from_str(&lines.concat()).expect("JSON");
+    let settings = checked["settings"].as_array().expect("settings");
+    let ttl = settings
+        .iter()
+        .find(|setting| setting["key"] == "cache.ttl");
+    let ttl = ttl.expect("every setting is there");
+    assert_eq!(ttl["origin"], "default");
+    assert!(
+        ttl["value"]
+            .as_str()
+            .is_some_and(|value| value.starts_with('"')),
+        "{ttl}"
+    );
+
+    let (status, lines) = run(&["token", "new", "--json"], &[]);
+    assert_eq!(status, Some(0), "{lines:?}");
+    let made: Value = serde_json::from_str(&lines.concat()).expect("JSON");
+    let token = made["token"].as_str().expect("the token");
+    assert!(token.starts_with("fgw_"));
+    assert_eq!(made["token_sha256"].as_str().map(str::len), Some(64));
+}
+
+#[test]
 fn an_address_in_use_is_named_with_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();

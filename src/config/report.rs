@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
 use figment::value::{Dict, Value};
+use serde_json::json;
 
 use super::layers::Layers;
 use super::origin::Origin;
@@ -62,6 +63,17 @@ impl Report {
             writeln!(out, "{line:<ORIGIN_COLUMN$}  # {origin}")?;
         }
         Ok(())
+    }
+
+    pub(super) fn write_json(&self, out: &mut impl io::Write) -> io::Result<()> {
+        let settings = self.0.iter().map(|setting| {
+            let Setting {
+                key, value, origin, ..
+            } = setting;
+            json!({ "key": key, "value": value, "origin": origin })
+        });
+        let settings: Vec<_> = settings.collect();
+        writeln!(out, "{}", json!({ "settings": settings }))
     }
 }
 
