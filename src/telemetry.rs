@@ -209,13 +209,14 @@ impl Telemetry {
 
     /// Counts a forward, and logs it if it was of no use.
     pub fn forwarded(&self, forward: &Forwarded<'_>) {
-        self.metrics.forwarded(&Spending {
+        let spending = Spending {
             workspace: forward.workspace,
             client: forward.client,
             purpose: forward.purpose,
             status: forward.status,
             duration: forward.duration,
-        });
+        };
+        self.metrics.forwarded(&spending, forward.journey.trace);
         self.trace_forward(
             &forward.journey,
             &Fetched {
@@ -252,7 +253,7 @@ impl Telemetry {
         failure: Option<&Failure>,
         journey: Journey,
     ) {
-        self.metrics.forwarded(relayed);
+        self.metrics.forwarded(relayed, journey.trace);
         self.trace_forward(
             &journey,
             &Fetched {

@@ -2,7 +2,7 @@
 //! Looking changes nothing that is stored; it counts as a use of it, when room is made.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -83,6 +83,16 @@ impl<F: Clone> Cache<F> {
     /// How long past its lifetime a person may be served.
     pub fn windows(&self) -> &StaleWindows {
         &self.settings.windows
+    }
+
+    /// How long a person is fresh, at most.
+    pub fn ttl(&self) -> Duration {
+        self.settings.ttl
+    }
+
+    /// How old a person may be that is served, whatever fails.
+    pub fn max_age(&self) -> Duration {
+        self.settings.ttl + self.settings.windows.longest()
     }
 
     /// Bytes that people and absences may take together.

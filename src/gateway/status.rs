@@ -78,6 +78,10 @@ pub struct CacheStatus {
     pub absences: StoreStatus,
     /// Bytes that both may take together.
     pub max_bytes: u64,
+    /// Seconds for which a person is fresh, at most.
+    pub ttl_s: u64,
+    /// Seconds of age beyond which no person is served, whatever fails.
+    pub max_age_s: u64,
 }
 
 /// What one store holds.
@@ -109,6 +113,8 @@ impl Gateway {
                 people: StoreStatus::of(self.cache.people()),
                 absences: StoreStatus::of(self.cache.absences()),
                 max_bytes: self.cache.max_bytes(),
+                ttl_s: self.cache.ttl().as_secs(),
+                max_age_s: self.cache.max_age().as_secs(),
             },
         }
     }

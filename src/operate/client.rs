@@ -1,8 +1,9 @@
 //! One request to an admin listener, over TCP or a Unix socket.
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -20,6 +21,9 @@ use crate::config::{AdminToken, ListenAddress};
 
 /// Time for all of it: a lookup may wait for its turn for a minute, and then for Flameup.
 const DEADLINE: Duration = Duration::from_mins(2);
+
+/// How long nothing is said while the gateway is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Largest answer that is taken in: a person is at most 1 MiB.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -66,9 +70,14 @@ impl Client {
 
     /// Asks for `target`; with a body, by POST.
     pub(super) async fn ask(&self, target: &str, body: Option<Value>) -> Result<Answer, Error> {
-        timeout(DEADLINE, self.exchange(target, body))
-            .await
-            .unwrap_or(Err(Error::Timeout))
+        let mut exchange = pin!(timeout(DEADLINE, self.exchange(target, body)));
+        let begun = Instant::now();
+        loop {
+            match timeout(PATIENCE, &mut exchange).await {
+                Ok(answer) => return answer.unwrap_or(Err(Error::Timeout)),
+                Err(_) => say_that_it_takes(begun.elapsed()),
+            }
+        }
     }
 
     async fn exchange(&self, target: &str, body: Option<Value>) -> Result<Answer, Error> {
@@ -118,6 +127,16 @@ impl Client {
         request
             .body(Full::from(body))
             .map_err(|error| Error::Exchange(error.into()))
+    }
+}
+
+/// Tells whoever sits before a terminal that this is not stuck. Programs are told nothing.
+fn say_that_it_takes(elapsed: Duration) {
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        let (seconds, most) = (elapsed.as_secs(), DEADLINE.as_secs());
+        // Nothing is lost if it cannot be said.
+        let _ = writeln!(stderr, "the gateway is at it: {seconds} of {most} s");
     }
 }
 

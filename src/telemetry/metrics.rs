@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 use super::Spending;
 use super::histogram::{AGES, DURATIONS, Histogram};
 use super::shield::ShieldMetrics;
+use super::trace::Trace;
 use crate::auth::Caller;
 use crate::cache::Cache;
 use crate::cache::status::Outcome;
@@ -44,7 +46,7 @@ pub struct Metrics {
     duration: [Histogram; Outcome::ALL.len()],
     collapsed: Counter,
     upstream_requests: Family<ForwardLabels, Counter>,
-    upstream_durations: Family<PurposeLabels, Histogram>,
+    upstream_durations: Family<PurposeLabels, Traced, fn() -> Traced>,
     foreign_workspaces: Family<WorkspaceLabels, Counter>,
     connections: server::Numbers,
     cache_entries: Family<KindLabels, Gauge>,
@@ -55,6 +57,14 @@ pub struct Metrics {
     no_room: Counter,
     limited: Family<LimitLabels, Counter>,
     spans: Spans,
+}
+
+/// Durations, each range of them with the trace of one as an example.
+type Traced = HistogramWithExemplars<TraceLabels>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TraceLabels {
+    trace_id: String,
 }
 
 /// By caller, one counter for each route that memory may answer.
@@ -160,7 +170,9 @@ impl Metrics {
             durations,
             collapsed: Counter::default(),
             upstream_requests: Family::default(),
-            upstream_durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            upstream_durations: Family::new_with_constructor(|| {
+                Traced::new(DURATIONS.iter().copied())
+            }),
             foreign_workspaces: Family::default(),
             connections: server::Numbers::default(),
             cache_entries: Family::default(),
@@ -224,15 +236,20 @@ impl Metrics {
     }
 
     /// Counts a forward that has ended.
-    pub(super) fn forwarded(&self, forward: &Spending<'_>) {
+    pub(super) fn forwarded(&self, forward: &Spending<'_>, trace: Option<Trace>) {
         let (workspace, purpose) = (forward.workspace.to_owned(), forward.purpose.word());
         let labels = PurposeLabels {
             workspace: workspace.clone(),
             purpose,
         };
-        self.upstream_durations
-            .get_or_create(&labels)
-            .observe(forward.duration);
+        let example = trace.filter(Trace::is_sampled).map(|trace| TraceLabels {
+            trace_id: trace.id(),
+        });
+        self.upstream_durations.get_or_create(&labels).observe(
+            forward.duration.as_secs_f64(),
+            example,
+            None,
+        );
         let status = forward
             .status
             .map_or("none".to_owned(), |status| status.as_str().to_owned());

@@ -120,6 +120,11 @@ impl Trace {
         HeaderValue::try_from(text).ok()
     }
 
+    /// Whether whoever began the trace wants it recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
     /// The trace's id as logs have it.
     pub fn id(&self) -> String {
         format!("{:032x}", self.id)

@@ -63,6 +63,9 @@ async fn figures_move_under_traffic_and_nothing_is_complained_of() {
         .until("document.getElementById('people').textContent === '1'")
         .await;
     browser
+        .until("document.getElementById('age-bound').textContent.includes('never older than')")
+        .await;
+    browser
         .until("document.querySelector('#spending td').textContent === 'anonymous'")
         .await;
     browser

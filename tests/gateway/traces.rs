@@ -167,6 +167,13 @@ async fn a_miss_is_a_span_and_its_fetch_another_in_the_trace_that_it_came_with()
         200
     );
     collector.assert_no_more(&harness).await;
+    // The trace that was recorded is the example of how long a fetch takes.
+    let text = metrics(&harness).await.text;
+    let examples: Vec<_> = text.lines().filter(|line| line.contains(" # {")).collect();
+    let example = format!(" # {{trace_id=\"{TRACE}\"}} ");
+    assert_eq!(examples.len(), 1, "{text}");
+    assert!(examples[0].contains(&example), "{examples:?}");
+    assert!(examples[0].contains("upstream_duration_seconds_bucket"));
     let sent = metrics(&harness)
         .await
         .sum("spans_total", &[("fate", "sent")]);

@@ -17,7 +17,7 @@
 
   // ---- metrics -------------------------------------------------------------------------------
 
-  const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
+  const LINE = /^([a-zA-Z_:][\w:]*)(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})? (\S+)/; // What follows is an example.
   const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
   function parse(metrics) {
@@ -185,6 +185,7 @@
 
   function memory({ cache }) {
     const used = cache.people.bytes + cache.absences.bytes;
+    text("age-bound", `; fresh up to ${seconds(cache.ttl_s)}, never older than ${seconds(cache.max_age_s)}`);
     $("memory").value = cache.max_bytes ? used / cache.max_bytes : 0;
     text("memory-note", `${bytes(used)} of ${bytes(cache.max_bytes)}`);
   }
@@ -216,7 +217,7 @@
       plots.names = names.join();
       const hues = ["#3b82f6", "#1a9e63", "#e0a100", "#8b5cf6", "#e5484d", "#0891b2"];
       plot("plot-lookups", OUTCOMES.map(([word, , hue]) => [word, hue]), "/s");
-      plot("plot-age", [["half below", "#3b82f6"], ["99 of 100 below", "#e0a100"]], " s");
+      plot("plot-age", [["half below", "#3b82f6"], ["99 of 100 below", "#e0a100"], ["lifetime", "#e5484d"]], " s");
       plot("plot-budget", names.map((name, index) => [name, hues[index % hues.length]]), "");
       plot("plot-upstream", [["half within", "#3b82f6"], ["95 of 100 within", "#e0a100"]], " ms");
     }
@@ -225,7 +226,7 @@
     const each = (value) => pairs.map(([from, to]) => value(from, to));
     const wide = (value) => looks.slice(1).map((look, index) => value(looks[Math.max(0, index + 1 - RECENT)], look));
     plots["plot-lookups"].setData([times, ...OUTCOMES.map(([, words]) => each((from, to) => grown(from, to, "requests_total", outcome(...words)) / Math.max(0.2, (to.at - from.at) / 1000)))]);
-    plots["plot-age"].setData([times, ...[0.5, 0.99].map((part) => wide((from, to) => quantile(from, to, "served_age_seconds", part)))]);
+    plots["plot-age"].setData([times, ...[0.5, 0.99].map((part) => wide((from, to) => quantile(from, to, "served_age_seconds", part))), each((_, to) => to.status.cache.ttl_s)]);
     plots["plot-budget"].setData([times, ...names.map((name) => each((_, to) => to.status.workspaces.find((one) => one.name === name)?.budget.remaining ?? null))]);
     plots["plot-upstream"].setData([times, ...[0.5, 0.95].map((part) => wide((from, to) => { const value = quantile(from, to, "upstream_duration_seconds", part); return value === null ? null : value * 1000; }))]);
   }

@@ -124,6 +124,8 @@ impl Metrics {
 
 /// `name{label="value",...} 1.5`; no value of ours has a comma or quote in it.
 fn sample(line: &str) -> (String, Labels, f64) {
+    // What follows a `#` is an example of what was measured.
+    let line = line.split_once(" # {").map_or(line, |(sample, _)| sample);
     let (series, value) = line.rsplit_once(' ').expect("a value");
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
     let labels = labels.strip_suffix('}').expect("an end of labels");
