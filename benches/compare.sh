@@ -3,7 +3,7 @@
 # machine, and prints one table. Needs root on Debian to install what is missing.
 #
 #   benches/compare.sh            every scenario, about a quarter of an hour
-#   benches/compare.sh --quick    the same scenarios in short rounds, under two minutes
+#   benches/compare.sh --quick    short rounds, three scenarios and varnish left out: under two minutes once built
 #   benches/compare.sh --only hot,keys-100k     some of them
 #   benches/compare.sh --scale    a hit's cost as people and connections grow; draws benches/scale.svg
 set -euo pipefail

@@ -292,8 +292,7 @@ impl History {
                     200 => Some(&response.body),
                     404 if response.header("proxy-status").is_empty() => None,
                     _ if pending.excused => return Ok(()),
-                    // It opened when Flameup failed, and stays open for a while.
-                    503 if response.header("cache-status").contains("breaker") => return Ok(()),
+                    _ if is_of_the_breaker(response) => return Ok(()),
                     _ => return Err(format!("a read of {name:?} failed: {response:?}")),
                 };
                 self.oracle.allows(name, pending.begun, shown, self.now_ms)
@@ -306,7 +305,8 @@ impl History {
                     .as_ref()
                     .is_some_and(|response| response.status == 200);
                 let lists = matches!(pending.operation, Operation::List);
-                if !(done || lists && pending.excused) {
+                let excused = pending.excused || response.as_ref().is_some_and(is_of_the_breaker);
+                if !(done || lists && excused) {
                     return Err(format!("{:?}: {response:?}", pending.operation));
                 }
                 let forgets =
@@ -567,4 +567,9 @@ fn named(name: Option<&Name>, more: &[(&str, serde_json::Value)]) -> String {
         body[*field] = value.clone();
     }
     body.to_string()
+}
+
+/// Whether nothing was asked: the breaker opened when Flameup failed, and stays open for a while.
+fn is_of_the_breaker(response: &Response) -> bool {
+    response.status == 503 && response.header("cache-status").contains("breaker")
 }
