@@ -26,7 +26,8 @@ if ((${#missing[@]})); then
 fi
 
 cargo build --quiet --release --bin flameup-gateway
-floor=$(cargo bench --quiet --bench floor --no-run --message-format=json |
+# With the profile of the program, so that the floor is not built with less care than what stands on it.
+floor=$(cargo bench --quiet --profile release --bench floor --no-run --message-format=json |
     python3 -c 'import json, sys
 for line in sys.stdin:
     message = json.loads(line)
