@@ -32,6 +32,8 @@ pub(super) struct History {
     now_ms: u64,
     /// All UUIDs that there have been, by workspace and in order.
     uuids: [Vec<String>; TENANTS.len()],
+    /// The workspaces of which a person was shown: which it is at Flameup is known.
+    proven: [bool; TENANTS.len()],
     /// The last e-mail of whoever has an id.
     emails: BTreeMap<(Tenant, u8), String>,
     /// Failures that are still to come, at most.
@@ -80,6 +82,7 @@ impl History {
             world,
             now_ms: 0,
             uuids: Default::default(),
+            proven: Default::default(),
             emails: BTreeMap::new(),
             failing: false,
             counts: Counts::default(),
@@ -229,6 +232,7 @@ impl History {
             return known;
         };
         known.is_exact = tenants.all(|other| other == tenant);
+        known.is_proven = self.proven[tenant];
         if !known.is_exact || !self.world.aliases {
             return known;
         }
@@ -295,6 +299,7 @@ impl History {
                     _ if is_of_the_breaker(response) => return Ok(()),
                     _ => return Err(format!("a read of {name:?} failed: {response:?}")),
                 };
+                self.proven[name.tenant()] |= shown.is_some();
                 self.oracle.allows(name, pending.begun, shown, self.now_ms)
             }
             (
