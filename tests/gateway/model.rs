@@ -8,8 +8,9 @@
 //! Reads and changes overlap: their requests are held at Flameup, each in the state that it found
 //! there, and let go in any order. There are two workspaces, in which the same names are other people's.
 //!
-//! Each run has a seed of its own and prints it; `MODEL_SEED` runs one again, `MODEL_STEPS` fewer
-//! or more of it.
+//! The histories of a run follow from its seed, which it prints. The default is the same in every run, so a
+//! change is judged and not the luck of the day; `MODEL_SEED=any` looks for what that one does not meet,
+//! `MODEL_SEED=n` runs one again, `MODEL_STEPS` fewer or more of it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ use steps::{Step, steps};
 
 /// Steps of both tests together, at least: requests, answers let go, failures, edits, waits.
 const STEPS: usize = 100_000;
+/// The seed of a run that names none.
+const SEED: usize = 20_261_124;
 /// Steps of one history, on average. Long enough for a name to pass through several hands, short enough to
 /// read when it fails.
 const LENGTH: usize = 60;
@@ -91,7 +94,10 @@ fn nor_does_any_where_names_are_kept_apart_and_case_counts() {
 }
 
 fn check(world: World) {
-    let seed = number("MODEL_SEED").unwrap_or_else(any_seed);
+    let seed = match std::env::var("MODEL_SEED").as_deref() {
+        Ok("any") => any_seed(),
+        _ => number("MODEL_SEED").unwrap_or(SEED),
+    };
     say(&format!("MODEL_SEED={seed} {world:?}"));
     let steps = number("MODEL_STEPS").unwrap_or(STEPS);
     let histories = steps / 2 / LEAST_COUNT;
