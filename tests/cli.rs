@@ -606,12 +606,12 @@ async fn commands_find_listener_and_token_where_serve_does_and_need_no_key() {
     );
     let with_token = ["status", "--admin", &admin, "--admin-token-file", &token];
     assert_eq!(run(&with_token, &[]).0, Some(0));
-    // A line a look, until it is interrupted.
+    // A line a look, until it is ended. Not by SIGINT, which whatever a shell runs in the background ignores.
     let watching = ["status", "--watch", "--json", "--config", &path];
     let mut watching = Process::start(&watching, &[]);
     for _ in 0..2 {
         watching.line_with("\"uptime_s\"");
     }
-    watching.signal("INT");
+    watching.signal("TERM");
     assert!(!watching.end().0.success());
 }

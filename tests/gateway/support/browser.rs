@@ -12,10 +12,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// How often a condition is looked at, and how long until it is looked at again.
-const LOOKS: u32 = 150;
+const LOOKS: u32 = 300;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Browsers are run one after another: a start takes both processors for seconds, and the tests beside it wait.
+static SEAT: Mutex<()> = Mutex::const_new(());
+/// How often a driver is started that ends without listening: it takes a free port of IPv4 and then the same
+/// one of IPv6, which another may have.
+const STARTS: u32 = 10;
 
 /// A browser with one page. It ends with this.
 pub(crate) struct Browser {
@@ -23,6 +30,7 @@ pub(crate) struct Browser {
     base: String,
     session: String,
     http: Client<HttpConnector, Full<Bytes>>,
+    _seat: MutexGuard<'static, ()>,
 }
 
 impl Drop for Browser {
@@ -36,26 +44,14 @@ impl Drop for Browser {
 impl Browser {
     /// Starts one, which `tests/run.sh` has installed.
     pub(crate) async fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is there; tests/run.sh installs it");
-        let output = driver.stdout.take().expect("it is piped");
-        let port = BufReader::new(output)
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                let port = line.split("started successfully on port ").nth(1)?;
-                Some(port.trim_end_matches('.').to_owned())
-            });
-        let port = port.expect("chromedriver says where it listens");
+        let seat = SEAT.lock().await;
+        let (driver, port) = driver();
         let mut browser = Self {
             driver,
             base: format!("http://127.0.0.1:{port}"),
             session: String::new(),
             http: Client::builder(TokioExecutor::new()).build_http(),
+            _seat: seat,
         };
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
@@ -154,4 +150,26 @@ impl Browser {
         assert!(status.is_success(), "{path}: {body}");
         body["value"].clone()
     }
+}
+
+/// A driver that listens, and the port that it says.
+fn driver() -> (Child, String) {
+    let mut said = Vec::new();
+    for _ in 0..STARTS {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is there; tests/run.sh installs it");
+        let output = driver.stdout.take().expect("it is piped");
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                return (driver, port.trim_end_matches('.').to_owned());
+            }
+            said.push(line);
+        }
+        let _ = driver.wait();
+    }
+    panic!("chromedriver does not listen: {said:#?}");
 }
