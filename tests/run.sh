@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The project's one test command: installs what the tests need, checks format, lints and docs,
-# runs every test, looks at where our crates come from, and counts what a hit costs. Works from any
-# directory, without a terminal, in a fresh clone.
+# runs every test, looks at where our crates come from, and counts what a hit costs and what people
+# in memory take. Works from any directory, without a terminal, in a fresh clone.
 #
 # Every step runs even if one before it failed, so that one run tells all. The last line is
 # `N passed, N failed`: the sum over all `test result:` lines, plus one failure for each step that
@@ -24,6 +24,7 @@ main() {
   run_tests
   check "$deny" --offline --locked check bans licenses sources
   check cargo bench --locked --bench hit
+  check cargo bench --locked --bench memory
 
   step "done"
   echo "$passed passed, $failed failed"
