@@ -22,6 +22,7 @@ mod limits;
 mod name;
 mod network;
 mod origin;
+mod redis;
 mod report;
 mod scope;
 mod secret;
@@ -51,8 +52,11 @@ pub use self::limits::Limits;
 pub use self::name::{ClientName, WorkspaceId, WorkspaceName};
 pub use self::network::Network;
 pub use self::origin::Origin;
+pub use self::redis::{Redis, RedisUrl, Topology};
 pub use self::scope::{Scope, Scopes};
-pub use self::secret::{AdminToken, ApiKey, Error as SecretError, HashKey, SecretSource};
+pub use self::secret::{
+    AdminToken, ApiKey, Error as SecretError, HashKey, RedisPassword, SealKey, SecretSource,
+};
 pub use self::secrets::Secrets;
 pub use self::server::{Listen, ListenAddress, Server};
 pub use self::telemetry::{AccessLog, LogFormat, Telemetry};
@@ -62,6 +66,7 @@ pub use self::workspaces::Workspace;
 
 use self::admin::RawAdmin;
 use self::layers::Layers;
+use self::redis::RawRedis;
 use self::report::Report;
 use self::telemetry::RawTelemetry;
 use self::workspaces::RawWorkspace;
@@ -87,6 +92,8 @@ pub struct Config {
     pub anonymous: Option<Anonymous>,
     /// How much is kept, and for how long it is served.
     pub cache: Cache,
+    /// What is shared with other gateways; `None`: this process is alone.
+    pub redis: Option<Redis>,
     /// How keys and tokens are handled.
     pub secrets: Secrets,
     /// Logs.
@@ -193,6 +200,7 @@ struct Raw {
     clients: BTreeMap<ClientName, Client>,
     anonymous: Option<Anonymous>,
     cache: Cache,
+    redis: Option<RawRedis>,
     secrets: Secrets,
     telemetry: RawTelemetry,
 }
@@ -217,6 +225,7 @@ impl Raw {
             clients: self.clients,
             anonymous: self.anonymous,
             cache: self.cache,
+            redis: self.redis.map(|raw| raw.resolve(layers)).transpose()?,
             secrets: self.secrets,
             telemetry: self.telemetry.resolve(layers)?,
         })

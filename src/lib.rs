@@ -32,6 +32,9 @@
 //! [`process`] is what the program asks of the system for itself: no core dumps, and to tell its
 //! supervisor how things stand.
 //!
+//! [`tier`] is what several gateways share through Redis: a second tier of memory behind the cache's,
+//! one budget, and one order of changes. Nothing of it is needed to answer.
+//!
 //! [`operate`] talks to a running gateway's admin listener, for the commands that do; [`manual`] makes
 //! completions and manual pages of the command line.
 //!
@@ -63,6 +66,7 @@ pub mod serve;
 pub mod server;
 pub mod shield;
 pub mod telemetry;
+pub mod tier;
 pub mod token;
 pub mod upstream;
 pub mod workspace;

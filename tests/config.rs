@@ -120,6 +120,7 @@ fn the_shipped_file_shows_every_key() {
         "anonymous",
         "anonymous.limits",
         "cache",
+        "redis",
         "secrets",
         "telemetry",
     ] {
@@ -140,6 +141,7 @@ fn the_shipped_file_shows_every_key() {
 #[test]
 fn the_examples_in_the_shipped_file_are_valid() {
     let (_directory, key) = file(KEY.as_bytes());
+    let (_another, seal_key) = file("seal-".repeat(8).as_bytes());
     let examples = SHIPPED
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -149,6 +151,8 @@ fn the_examples_in_the_shipped_file_are_valid() {
         .filter(|line| !line.starts_with("api_key_env") && !line.starts_with("token_file"))
         .filter(|line| !line.starts_with("hash_key_file"))
         .map(|line| line.replace("/run/secrets/acme", &key.to_string_lossy()))
+        .map(|line| line.replace("/run/secrets/l2-key", &seal_key.to_string_lossy()))
+        .map(|line| line.replace("/run/secrets/redis-password", &key.to_string_lossy()))
         .collect::<Vec<_>>()
         .join("\n");
     let config = config(&examples, &[]);

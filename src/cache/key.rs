@@ -129,7 +129,7 @@ pub(super) fn eq_folded(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// A key, given as its bytes, in the form that all spellings of an e-mail share.
-pub(super) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn folded(key: &[u8]) -> Cow<'_, [u8]> {
     let may_fold = key.get(KIND_AT) == Some(&ID) && key[KIND_AT..].contains(&b'@');
     if !may_fold || !key[KIND_AT..].iter().any(u8::is_ascii_uppercase) {
         return Cow::Borrowed(key);

@@ -22,6 +22,9 @@ const MIN_ADMIN_TOKEN_BYTES: usize = 16;
 /// With a shorter one, whoever has a log could try all there are.
 const MIN_HASH_KEY_BYTES: usize = 32;
 
+/// As random text this has more than the 128 bits that nobody tries.
+const MIN_SEAL_KEY_BYTES: usize = 32;
+
 /// A Flameup API key.
 #[derive(Clone, Debug)]
 pub struct ApiKey(SecretString);
@@ -93,6 +96,40 @@ impl HashKey {
     }
 
     /// The key itself, for hashing and nothing else.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// What is kept in Redis is sealed with this, and named by it.
+#[derive(Clone, Debug)]
+pub struct SealKey(SecretString);
+
+impl SealKey {
+    pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
+        let key = read(source.clone(), environment)?;
+        if key.expose_secret().len() < MIN_SEAL_KEY_BYTES {
+            return Err(Error::Short(source, MIN_SEAL_KEY_BYTES));
+        }
+        Ok(Self(key))
+    }
+
+    /// The key itself, for deriving others and nothing else.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// What a user of Redis proves themselves with.
+#[derive(Clone, Debug)]
+pub struct RedisPassword(SecretString);
+
+impl RedisPassword {
+    pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
+        read(source, environment).map(Self)
+    }
+
+    /// The password itself, for Redis and nothing else.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

@@ -13,9 +13,27 @@ pub(crate) const MISTAKES: &[(&str, &str)] = &[
         "cahce (inline): unknown key, did you mean cache?",
     ),
     (
+        "valkey.url = 'redis://a'",
+        "valkey (inline): unknown key, known here are server, admin, upstream, workspaces, \
+         clients, anonymous, cache, redis, secrets, telemetry",
+    ),
+    (
         "redis.url = 'redis://a'",
-        "redis (inline): unknown key, known here are server, admin, upstream, workspaces, \
-         clients, anonymous, cache, secrets, telemetry",
+        "redis (inline): encryption_key_file is missing",
+    ),
+    (
+        "redis.url = 'redis://user:SECRET@a'\nredis.encryption_key_file = '/k'",
+        "redis.url (inline): user information has no place in this URL; set username and password_file",
+    ),
+    (
+        "redis.url = 'redis://a,b'\nredis.encryption_key_file = '/k'",
+        "redis.url (inline): expected a URL: redis://HOST:PORT/DATABASE, \
+         redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/MASTER, \
+         or rediss with TLS, found \"redis://a,b\"",
+    ),
+    (
+        "redis.url = 'redis://a'\nredis.encryption_key_file = ['/a', '/b', '/c']",
+        "redis.encryption_key_file (inline): expected one file or two",
     ),
     (
         "workspaces.acme.api_key = 'SECRET'",
