@@ -137,3 +137,35 @@
 //! can change is what is urgent (who may ask, with which secrets, what is logged). Certificates come
 //! first, since they may yet prove of no use, and nothing after them can fail. Given up:
 //! changing lifetimes and budgets without a restart. Reopened by: an operator who needs that.
+//!
+//! # Changes are told by a log, and its positions are the generations
+//! A message of pub/sub that is lost is lost without a trace. In a stream every change has a number,
+//! a replica knows the last one that it has applied, and what was missed is read later; a number that
+//! is gone from the log says that too much was. The same numbers tell old from new everywhere: whatever
+//! is stored carries the position that its fetch began at, and loses against a later change of any of
+//! its names. Given up: a connection for each workspace that waits for the next message. Reopened by:
+//! changes by the thousand each second, where Flameup allows two.
+//!
+//! # A workspace has one slot
+//! All that is shared of one workspace has one hash tag, so that a script sees a person, its names, its
+//! last changes and its lease together or not at all. Given up: spreading one workspace over a Cluster.
+//! Reopened by: a limit of Flameup's that one node of Redis cannot keep up with.
+//!
+//! # Ages are told by Redis' clock
+//! Clocks of gateways may be minutes apart, and an age must not be. Scripts read the time where they
+//! run; a moment of ours is translated so that it can only come out too early, and an age only too
+//! great. Given up: up to one round trip of lifetime. Reopened by: nodes of one Redis whose own clocks
+//! are apart, which a fail-over would show.
+//!
+//! # A gateway without Redis is a single one, and others say so
+//! Who has lost the way to Redis cannot tell whether Redis or itself is alone. It goes on as a single
+//! gateway, for nothing of Redis may be needed to answer; and every change that others make meanwhile
+//! is answered with word that this replica has not confirmed it. Refusing its own memory instead would
+//! turn each failure of Redis into one of everybody's. Given up: that such a replica sees others' changes
+//! before its lifetimes are over. Reopened by: an operator who would rather have no answer.
+//!
+//! # Names in Redis are made with the key that is on its way out
+//! Values can be opened with either of two keys, but a name is found only by whoever makes the same one.
+//! During a rotation all replicas have the older key, so names are made with that. Given up: when it is
+//! taken out at last, the second tier begins empty, once. Reopened by: rotations so frequent that this
+//! is felt.
