@@ -7,7 +7,7 @@
 //! # Invariants
 //! - Half-open, one probe is under way at a time. One that was given up is taken for
 //!   lost, and not believed any more.
-//! - It is half-open at most a minute after it opened: nothing locks for ever.
+//! - It is half-open at most its longest delay after it opened: nothing locks for ever.
 //! - What was sent before it opened or closed has no say afterwards.
 //! - It remembers at most as many counts as its window has seconds.
 
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+pub use super::probe::Delays;
 use super::probe::{Probing, Token};
 
 /// Failures without a success between them that open it: Flameup is down.
@@ -35,6 +36,7 @@ pub struct Breaker {
     phase: Phase,
     /// How often it opened or closed: tells what was sent before from what was sent since.
     turn: u64,
+    delays: Delays,
     give_up_after: Duration,
 }
 
@@ -88,11 +90,17 @@ pub enum State {
 }
 
 impl Breaker {
-    /// A closed breaker, whose probes are given up after so long.
+    /// A closed breaker before Flameup, whose probes are given up after so long.
     pub fn new(give_up_after: Duration) -> Self {
+        Self::with_delays(Delays::FLAMEUP, give_up_after)
+    }
+
+    /// A closed breaker that tries again after these delays.
+    pub fn with_delays(delays: Delays, give_up_after: Duration) -> Self {
         Self {
             phase: Phase::Closed(Recent::default()),
             turn: 0,
+            delays,
             give_up_after,
         }
     }
@@ -123,7 +131,11 @@ impl Breaker {
             (_, Outcome::Abandoned) => {}
             (Phase::Closed(recent), outcome) => {
                 if recent.count(outcome, now) {
-                    self.turn_to(Phase::Open(Probing::since(now, self.give_up_after)));
+                    self.turn_to(Phase::Open(Probing::since(
+                        now,
+                        self.delays,
+                        self.give_up_after,
+                    )));
                 }
             }
             (Phase::Open(probing), outcome) => {

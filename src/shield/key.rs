@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::credential::Credential;
-use super::probe::{Probing, Token};
+use super::probe::{Delays, Probing, Token};
 use crate::config::ApiKey;
 
 /// The keys of one workspace.
@@ -209,7 +209,7 @@ impl Keys {
             self.use_now(other);
         } else {
             self.current = (self.current + 1) % self.slots.len();
-            self.probing = Some(Probing::since(now, self.give_up_after));
+            self.probing = Some(Probing::since(now, Delays::FLAMEUP, self.give_up_after));
             self.turn = self.turn.wrapping_add(1);
         }
     }

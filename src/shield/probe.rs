@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - At most one probe is under way that has not been given up.
-//! - The next probe is at most [`LONGEST_DELAY`] away once none is under way: nothing locks for ever.
+//! - The next probe is at most the longest delay away once none is under way: nothing locks for ever.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -17,11 +17,29 @@ pub(super) const LONGEST_DELAY: Duration = Duration::from_mins(1);
 /// most lookups are answered within this.
 const WHILE_PROBED: Duration = Duration::from_secs(1);
 
+/// How long to wait before trying again.
+#[derive(Clone, Copy, Debug)]
+pub struct Delays {
+    /// Before the first probe.
+    pub first: Duration,
+    /// They double up to this.
+    pub longest: Duration,
+}
+
+impl Delays {
+    /// Of Flameup, where each probe is one of few requests.
+    pub(super) const FLAMEUP: Self = Self {
+        first: FIRST_DELAY,
+        longest: LONGEST_DELAY,
+    };
+}
+
 /// Something that failed, waiting to be tried again.
 #[derive(Debug)]
 pub(super) struct Probing {
     due: Instant,
     delay: Duration,
+    longest: Duration,
     /// A probe that is under way for longer is taken for lost, and its report for nothing: whoever
     /// held it may never give it back.
     give_up_after: Duration,
@@ -35,10 +53,11 @@ pub(super) struct Token(Arc<()>);
 
 impl Probing {
     /// Something that failed at `now`.
-    pub(super) fn since(now: Instant, give_up_after: Duration) -> Self {
+    pub(super) fn since(now: Instant, delays: Delays, give_up_after: Duration) -> Self {
         Self {
-            due: now + FIRST_DELAY,
-            delay: FIRST_DELAY,
+            due: now + delays.first,
+            delay: delays.first,
+            longest: delays.longest,
             give_up_after,
             probe: None,
         }
@@ -71,7 +90,7 @@ impl Probing {
 
     /// The probe failed at `now`: the next one waits twice as long.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.delay = (self.delay * 2).min(LONGEST_DELAY);
+        self.delay = (self.delay * 2).min(self.longest);
         self.postpone(now);
     }
 
@@ -97,7 +116,7 @@ mod tests {
     #[test]
     fn delays_double_to_a_minute_and_no_further() {
         let mut now = Instant::now();
-        let mut probing = Probing::since(now, PATIENCE);
+        let mut probing = Probing::since(now, Delays::FLAMEUP, PATIENCE);
         for seconds in [5, 10, 20, 40, 60, 60] {
             let delay = Duration::from_secs(seconds);
             assert_eq!(probing.admit(now).err(), Some(delay));
@@ -113,7 +132,7 @@ mod tests {
     fn a_probe_holds_the_place_until_it_is_dropped_or_overdue() {
         let start = Instant::now();
         let now = start + FIRST_DELAY;
-        let mut probing = Probing::since(start, PATIENCE);
+        let mut probing = Probing::since(start, Delays::FLAMEUP, PATIENCE);
         let dropped = probing.admit(now).expect("due");
         assert_eq!(probing.admit(now).err(), Some(WHILE_PROBED));
         drop(dropped);
