@@ -111,6 +111,16 @@ impl Answer {
 
     /// Flameup's answer, just given. `collapsed` if to another request.
     pub fn forwarded(landed: &Landed, reason: Reason, collapsed: bool, now: Instant) -> Self {
+        if landed.is_shared() {
+            let entry = Arc::clone(&landed.entry);
+            let person = entry.status() == StatusCode::OK;
+            let detail = if person {
+                HitDetail::Tier
+            } else {
+                HitDetail::Negative
+            };
+            return Self::from_memory(entry, now, Some(detail));
+        }
         let (status, end) = match (collapsed, landed.is_stored()) {
             (true, _) => (None, End::Collapsed),
             (false, true) => (Some(landed.fwd_status), End::Stored),

@@ -139,9 +139,25 @@ pub struct Landed {
     /// Which fields the person has; zero for what is no person.
     shape: u64,
     stored: AtomicBool,
+    /// It is no answer of Flameup's just given, but another gateway's.
+    shared: bool,
 }
 
 impl Landed {
+    /// The same, as another gateway got it some time ago.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self {
+            shared: true,
+            ..self
+        }
+    }
+
+    /// Whether another gateway got it, some time ago.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// Whether it is stored by the time that those who wait for it hear of it.
     pub fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
@@ -376,6 +392,7 @@ impl<F: Clone> Cache<F> {
             started: Some(started),
             names,
             stored: AtomicBool::new(false),
+            shared: false,
         }
     }
 
@@ -391,6 +408,7 @@ impl<F: Clone> Cache<F> {
             updated_at: None,
             shape: 0,
             stored: AtomicBool::new(false),
+            shared: false,
         }
     }
 
@@ -417,7 +435,8 @@ impl<F: Clone> Cache<F> {
         self.flights.is_under_way(flight)
     }
 
-    /// Stores what a fetch brought, where it may be stored, and wakes those who wait for it.
+    /// Stores what a fetch brought, where it may be stored, and wakes those who wait for it. Hands
+    /// out what landed.
     ///
     /// A server error lands, but a second attempt under way may still bring something better.
     pub fn fulfil(
@@ -425,15 +444,24 @@ impl<F: Clone> Cache<F> {
         obligation: Obligation<Landing<F>>,
         landing: Result<Landed, F>,
         now: Instant,
-    ) {
+    ) -> Option<Arc<Landed>> {
         let conclusive = landing
             .as_ref()
             .is_ok_and(|landed| !landed.fwd_status.is_server_error());
-        obligation.land(landing.map(Arc::new), conclusive, |landing| {
+        let landing = landing.map(Arc::new);
+        let landed = landing.as_ref().ok().map(Arc::clone);
+        obligation.land(landing, conclusive, |landing| {
             if let Ok(landed) = landing {
                 self.store(landed, now);
             }
         });
+        landed
+    }
+
+    /// What `entry` may be used for, for one request.
+    pub fn judge(&self, entry: &Entry, directives: &RequestDirectives, now: Instant) -> Verdict {
+        let windows = &self.settings.windows;
+        entry.freshness().judge(directives, windows, now)
     }
 
     /// The lifetime of a person that is stored now.

@@ -27,6 +27,7 @@ mod head;
 pub mod lookup;
 pub mod operate;
 mod read;
+mod shared;
 pub mod status;
 mod sweep;
 
@@ -42,6 +43,7 @@ use crate::problem::Problem;
 use crate::route::Route;
 use crate::server::{Application, RequestBody};
 use crate::telemetry::Telemetry;
+use crate::tier::Shared;
 use crate::upstream::{BoxError, Upstream};
 use crate::workspace::Workspace;
 use decisions::Decisions;
@@ -63,6 +65,15 @@ pub struct Bounds {
     pub headers: usize,
 }
 
+/// Where answers come from that are not in memory.
+#[derive(Debug)]
+pub struct Behind {
+    /// Flameup.
+    pub upstream: Upstream,
+    /// Other gateways.
+    pub shared: Option<Shared>,
+}
+
 /// How far a request has come.
 enum Step<'a> {
     /// It is answered.
@@ -80,6 +91,8 @@ pub struct Gateway {
     callers: ArcSwap<Callers>,
     cache: Cache<Arc<Failure>>,
     upstream: Upstream,
+    /// What is shared with other gateways, if there are any.
+    shared: Option<Shared>,
     bounds: Bounds,
     clock: Clock,
     telemetry: Arc<Telemetry>,
@@ -99,7 +112,7 @@ impl Gateway {
         workspaces: Vec<Arc<Workspace>>,
         callers: Callers,
         settings: Settings,
-        upstream: Upstream,
+        behind: Behind,
         bounds: Bounds,
         clock: Clock,
         telemetry: Arc<Telemetry>,
@@ -107,7 +120,8 @@ impl Gateway {
         Arc::new(Self {
             callers: ArcSwap::from_pointee(callers),
             cache: Cache::new(settings, workspaces.len()),
-            upstream,
+            upstream: behind.upstream,
+            shared: behind.shared,
             bounds,
             started_at: clock.now(),
             clock,
@@ -242,6 +256,9 @@ impl Gateway {
         self.telemetry.metrics().observe_cache(&self.cache);
         for workspace in &self.workspaces {
             self.telemetry.observe_budget(workspace);
+        }
+        if let Some(shared) = &self.shared {
+            shared.observe();
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use opentelemetry_otlp::ExporterBuildError;
 use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
@@ -19,12 +20,11 @@ pub mod reload;
 mod watched;
 
 use crate::admin::Admin;
-use crate::auth::Callers;
 use crate::cache::Settings;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
 use crate::config::{self, Config, Listen, ListenAddress, Loaded, WorkspaceId, WorkspaceName};
-use crate::gateway::{Bounds, Gateway};
+use crate::gateway::{Behind, Bounds, Gateway};
 use crate::server::listener::Listener;
 use crate::server::tls::{self, Tls};
 use crate::server::{Entrance, Numbers, Server};
@@ -32,6 +32,7 @@ use crate::shield::{self, Shield};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::Traces;
+use crate::tier::{self, Shared};
 use crate::upstream::connect::Connector;
 use crate::upstream::{self, Upstream};
 use crate::workspace::Workspace;
@@ -88,6 +89,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The way to Redis is not usable.
+    #[error(transparent)]
+    Redis(#[from] tier::link::Error),
     /// Spans cannot be sent to the collector.
     #[error("preparing to send traces (telemetry.otlp_endpoint)")]
     Traces(#[source] ExporterBuildError),
@@ -116,12 +120,14 @@ impl Running {
         let mut roll = Roll::new(clock.clone());
         let callers = roll.call(config, &workspaces);
         let keys = key_ring(config, &workspaces, &clock);
-        let telemetry = telemetry(config, &callers)?;
+        let mut metrics = Metrics::new(callers.iter());
+        let shared = shared(config, &workspaces, &clock, metrics.registry())?;
+        let telemetry = telemetry(config, metrics)?;
         let gateway = Gateway::new(
             workspaces.values().cloned().collect(),
             callers,
             settings(config),
-            upstream,
+            Behind { upstream, shared },
             bounds(config),
             clock,
             Arc::clone(&telemetry),
@@ -276,9 +282,32 @@ fn addresses(listeners: &[Listener]) -> Vec<ListenAddress> {
         .collect()
 }
 
-fn telemetry(config: &Config, callers: &Callers) -> Result<Arc<Telemetry>, Error> {
+/// What is shared with other gateways, if that is configured.
+fn shared(
+    config: &Config,
+    workspaces: &Workspaces,
+    clock: &Clock,
+    registry: &mut Registry,
+) -> Result<Option<Shared>, Error> {
+    let Some(redis) = &config.redis else {
+        return Ok(None);
+    };
+    let names = workspaces.keys().map(WorkspaceName::as_str);
+    let settings = tier::Settings {
+        windows: settings(config).windows,
+        longest_fetch: config.upstream.timeout,
+    };
+    Ok(Some(Shared::new(
+        redis,
+        names,
+        settings,
+        clock.clone(),
+        registry,
+    )?))
+}
+
+fn telemetry(config: &Config, metrics: Metrics) -> Result<Arc<Telemetry>, Error> {
     let configured = &config.telemetry;
-    let metrics = Metrics::new(callers.iter());
     let traces = configured.otlp_endpoint.as_ref().map(|endpoint| {
         let connector = Connector::new(&config.upstream)?;
         let counts = metrics.spans().clone();

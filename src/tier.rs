@@ -3,47 +3,150 @@
 //! Nothing of it is needed to answer. Every call has a deadline and the whole a breaker ([`link`]);
 //! without Redis each gateway is a good single machine.
 //!
+//! - [`shelf`] is the second tier: what one gateway has fetched, for all of them.
+//! - [`log`] tells every gateway of a change before the change's answer is given.
+//! - [`purse`] leases the budget of a Flameup key in slices.
+//!
 //! # Invariants
 //! - Redis sees no name, no body and no key: what is kept there is sealed ([`seal`]), and stands under
 //!   keyed hashes ([`names`]).
 //! - Whatever comes from there is a miss unless it proves what it is.
+//! - All of one workspace is in one slot of a Cluster, so that a script sees it whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use uuid::Uuid;
 
 pub mod link;
 pub mod names;
+pub mod numbers;
 pub mod position;
+pub mod record;
 pub mod seal;
+pub mod shelf;
 pub mod standing;
+mod writer;
 
+use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
 use crate::config;
 use link::Link;
 use names::Names;
+use numbers::Numbers;
 use seal::Seal;
+use shelf::{Shelf, Writing};
+use writer::Writer;
 
 /// What is shared with other gateways.
 #[derive(Debug)]
 pub struct Tier {
-    /// The way to Redis.
-    pub link: Arc<Link>,
-    /// What things are called there.
-    pub names: Names,
-    /// What they are sealed with.
-    pub seal: Seal,
+    link: Arc<Link>,
+    seal: Seal,
+    numbers: Arc<Numbers>,
+    clock: Clock,
+    /// This process among the gateways. Made up at start: it tells nothing.
+    replica: Uuid,
+    /// How many leases were asked for.
+    asked: AtomicU64,
 }
 
-impl Tier {
-    /// A tier as configured. Nothing is connected yet.
+/// What this gateway has of the tier, for each of its workspaces.
+#[derive(Debug)]
+pub struct Shared {
+    tier: Arc<Tier>,
+    /// By the number of the workspace.
+    shelves: Vec<Arc<Shelf>>,
+    writer: Writer,
+}
+
+/// What the shelves of a tier are made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long past its lifetime a person may be served.
+    pub windows: StaleWindows,
+    /// How long a fetch may take.
+    pub longest_fetch: Duration,
+}
+
+/// Who holds a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder(String);
+
+impl Holder {
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// A tier as configured, for the workspaces of these names. Nothing is connected yet.
     ///
     /// # Errors
     /// When certificates cannot be read.
-    pub fn new(config: &config::Redis, clock: Clock) -> Result<Arc<Self>, link::Error> {
-        Ok(Arc::new(Self {
-            link: Link::new(config, clock)?,
-            names: Names::new(config),
+    pub fn new<'w>(
+        config: &config::Redis,
+        workspaces: impl Iterator<Item = &'w str>,
+        settings: Settings,
+        clock: Clock,
+        registry: &mut Registry,
+    ) -> Result<Self, link::Error> {
+        let numbers = Numbers::register(registry);
+        let names = Names::new(config);
+        let tier = Arc::new(Tier {
+            link: Link::new(config, clock.clone(), Arc::clone(&numbers))?,
             seal: Seal::new(&config.seal_keys),
-        }))
+            numbers,
+            clock,
+            replica: Uuid::now_v7(),
+            asked: AtomicU64::new(0),
+        });
+        let shelf = |name| {
+            let (tier, names) = (Arc::clone(&tier), names.of(name));
+            Arc::new(Shelf::new(
+                tier,
+                names,
+                settings.windows,
+                settings.longest_fetch,
+            ))
+        };
+        Ok(Self {
+            shelves: workspaces.map(shelf).collect(),
+            writer: Writer::start(Arc::clone(&tier.numbers)),
+            tier,
+        })
+    }
+
+    /// The second tier of the workspace of this number.
+    pub fn shelf(&self, workspace: u32) -> Option<&Arc<Shelf>> {
+        self.shelves.get(usize::try_from(workspace).ok()?)
+    }
+
+    /// Has a response of the workspace of this number written down, soon, if there is room for it.
+    pub fn write(&self, workspace: u32, writing: Writing) {
+        if let Some(shelf) = self.shelf(workspace) {
+            self.writer.write(Arc::clone(shelf), writing);
+        }
+    }
+
+    /// Notes for operators how the breaker stands.
+    pub fn observe(&self) {
+        use crate::shield::breaker::State;
+        self.tier.numbers.breaker(match self.tier.link.state() {
+            State::Closed => 0,
+            State::Open { .. } => 1,
+            State::HalfOpen => 2,
+        });
+    }
+}
+
+impl Tier {
+    /// A holder that there has not been before.
+    fn holder(&self) -> Holder {
+        let count = self.asked.fetch_add(1, Ordering::Relaxed);
+        Holder(format!("{}:{count}", self.replica.simple()))
     }
 }
 

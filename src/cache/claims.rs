@@ -158,7 +158,7 @@ impl<'a> Claim<'a> {
     }
 
     /// The name as a key, in the form that a lookup of it has.
-    pub(super) fn normal_form(&self) -> CacheKey {
+    pub(crate) fn normal_form(&self) -> CacheKey {
         let key = CacheKey::from_bytes(self.key);
         match self.kind {
             Kind::FoldedEmail => key.to_ascii_lowercase(),

@@ -258,13 +258,21 @@ impl Entry {
     }
 
     /// Whether this is the last that is known of what Flameup answers to exactly this name.
-    pub(super) fn is_answer_to(&self, spelled: &CacheKey) -> bool {
+    pub(crate) fn is_answer_to(&self, spelled: &CacheKey) -> bool {
         self.asked_name() == Some(spelled.as_bytes()) && !self.disputed.load(Ordering::Relaxed)
     }
 
     fn asked_name(&self) -> Option<&[u8]> {
         let (at, length) = (index(self.asked_as), usize::from(self.asked_as_length));
         (length > 0).then(|| &self.bytes[at..at + length])
+    }
+
+    /// The identifier that Flameup was asked for, as it was spelled, with the letter of its kind: the
+    /// same in all processes.
+    pub fn asked_identifier(&self) -> Option<&[u8]> {
+        let undisputed = !self.disputed.load(Ordering::Relaxed);
+        let name = self.asked_name().filter(|_| undisputed)?;
+        name.get(size_of::<u32>()..)
     }
 
     /// A later answer says that the name Flameup was asked for is somebody else's: it is to be

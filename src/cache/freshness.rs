@@ -108,6 +108,11 @@ impl Freshness {
         self.asked_at < moment
     }
 
+    /// How old the response was when it arrived.
+    pub fn age_on_arrival(&self) -> Duration {
+        Duration::from_secs(self.age_on_arrival_s.into())
+    }
+
     /// Whether the response had an age when it arrived.
     pub fn was_aged(&self) -> bool {
         self.age_on_arrival_s > 0

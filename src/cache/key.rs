@@ -49,6 +49,14 @@ impl CacheKey {
         Self::new(workspace, OPAQUE, id.as_bytes())
     }
 
+    /// The key of an identifier, with the letter of its kind, in the workspace of this number.
+    pub(crate) fn of_identifier(workspace: u32, identifier: &[u8]) -> Self {
+        let mut key = SmallVec::with_capacity(KIND_AT + identifier.len());
+        key.extend_from_slice(&workspace.to_be_bytes());
+        key.extend_from_slice(identifier);
+        Self(key)
+    }
+
     /// The key that was stored as `bytes`.
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
         Self(SmallVec::from_slice(bytes))

@@ -46,6 +46,8 @@ pub enum HitDetail {
     Breaker,
     /// Stale, because too many requests were under way to ask.
     Overload,
+    /// From another gateway's memory, by way of Redis.
+    Tier,
     /// Stale, for a client that wants nobody asked. The client knows that: the header says nothing
     /// of it.
     OnlyIfCached,
@@ -108,6 +110,7 @@ impl CacheStatus {
                     Some(HitDetail::Budget) => "; detail=budget",
                     Some(HitDetail::Breaker) => "; detail=breaker",
                     Some(HitDetail::Overload) => "; detail=overload",
+                    Some(HitDetail::Tier) => "; detail=tier",
                 });
             }
             Self::Forward {
@@ -144,9 +147,10 @@ impl CacheStatus {
         match self {
             Self::Hit {
                 detail: Some(detail),
-                ..
+                ttl,
             } => match detail {
                 HitDetail::Negative => None,
+                HitDetail::Tier => (ttl < 0).then_some("tier"),
                 HitDetail::Revalidating => Some("revalidating"),
                 HitDetail::Budget => Some("budget"),
                 HitDetail::Breaker => Some("breaker"),
@@ -164,7 +168,11 @@ impl CacheStatus {
     /// The outcome, as metrics and logs count it.
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::Hit { detail: None, .. } => Outcome::Hit,
+            Self::Hit { detail: None, .. }
+            | Self::Hit {
+                detail: Some(HitDetail::Tier),
+                ttl: 0..,
+            } => Outcome::Hit,
             Self::Hit {
                 detail: Some(HitDetail::Negative),
                 ..

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use super::layers::Layers;
-use super::secret::{SealKey, SecretSource};
+use super::secret::{self, SealKey, SecretSource};
 use super::units::{self, MILLISECOND, SECOND};
 use super::{Error, RedisPassword};
 
@@ -21,9 +21,10 @@ pub struct Redis {
     pub url: RedisUrl,
     /// The ACL user. Default none: the default user.
     pub username: Option<String>,
-    /// The password of that user. Default none.
-    pub password: Option<RedisPassword>,
-    /// PEM file of certificates trusted beside the system's, with `rediss`. Default none.
+    /// Where the password of that user is. Read at start, and again for each new connection. Default
+    /// none.
+    pub password_source: Option<SecretSource>,
+    /// PEM file of certificates trusted in place of the system's, with `rediss`. Default none.
     pub ca_file: Option<PathBuf>,
     /// One, or two that overlap during a rotation: the first seals, both open, and names are made
     /// with the last.
@@ -69,20 +70,32 @@ impl RawRedis {
             SealKey::read(SecretSource::File(file), layers.environment())
                 .map_err(|source| layers.secret("redis.encryption_key_file", source))
         });
-        let password = self.password_file.map(|file| {
-            RedisPassword::read(SecretSource::File(file), layers.environment())
-                .map_err(|source| layers.secret("redis.password_file", source))
-        });
+        let password_source = self.password_file.map(SecretSource::File);
+        if let Some(source) = &password_source {
+            RedisPassword::read(source.clone())
+                .map_err(|source| layers.secret("redis.password_file", source))?;
+        }
         Ok(Redis {
             url: self.url,
             username: self.username,
-            password: password.transpose()?,
+            password_source,
             ca_file: self.ca_file,
             seal_keys: seal_keys.collect::<Result<_, Error>>()?,
             prefix: self.prefix,
             timeout: self.timeout,
             replicas: self.replicas,
         })
+    }
+}
+
+impl Redis {
+    /// Reads the password, if there is one.
+    ///
+    /// # Errors
+    /// When its file does not hold one.
+    pub fn password(&self) -> Result<Option<RedisPassword>, secret::Error> {
+        let source = self.password_source.clone();
+        source.map(RedisPassword::read).transpose()
     }
 }
 

@@ -125,8 +125,9 @@ impl SealKey {
 pub struct RedisPassword(SecretString);
 
 impl RedisPassword {
-    pub(super) fn read(source: SecretSource, environment: &Environment) -> Result<Self, Error> {
-        read(source, environment).map(Self)
+    /// Reads a password from a file.
+    pub(super) fn read(source: SecretSource) -> Result<Self, Error> {
+        read(source, &Environment::default()).map(Self)
     }
 
     /// The password itself, for Redis and nothing else.

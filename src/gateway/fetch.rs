@@ -23,6 +23,7 @@ use crate::shield::signals::SHORTEST_WAIT;
 use crate::shield::{self, Claim, Permit, Purpose};
 use crate::telemetry::trace::Trace;
 use crate::telemetry::{Forwarded, Journey};
+use crate::tier::shelf::Lease;
 use crate::upstream::receipt::Receipt;
 use crate::upstream::request::PersonRequest;
 use crate::upstream::{self, Response};
@@ -47,6 +48,23 @@ pub(super) struct Fetch {
     /// Where the request that caused it stands, where traces are sent to a collector.
     pub(super) trace: Option<Trace>,
     pub(super) purpose: Purpose,
+    /// Whether what another gateway got some time ago will do.
+    pub(super) recalls: bool,
+}
+
+/// What a fetch may be sent with.
+struct Right {
+    permit: Permit,
+    /// The right to fetch for all gateways, where there are several.
+    lease: Option<Lease>,
+}
+
+/// How far a fetch has come.
+enum Ready {
+    /// Another gateway had the answer.
+    Landed(Box<Landed>),
+    /// It is its turn.
+    Turn(Box<Right>),
 }
 
 /// What becomes of one attempt, for the request that it was made for: others may wait for the same
@@ -66,13 +84,18 @@ impl Gateway {
         let (gateway, own) = (Arc::clone(self), attempt.clone());
         tokio::spawn(async move {
             let (cancelled, superseded) = (obligation.cancelled(), obligation.superseded());
-            let turn = tokio::select! {
-                turn = gateway.turn(&fetch) => turn,
+            let ready = tokio::select! {
+                ready = gateway.prepare(&fetch) => ready,
                 () = cancelled => return,
                 () = superseded => return,
             };
-            match turn {
-                Ok(permit) => gateway.fetch_for(&fetch, permit, obligation, &own).await,
+            match ready {
+                Ok(Ready::Landed(landed)) => {
+                    gateway.fulfil(obligation, Ok(*landed));
+                }
+                Ok(Ready::Turn(right)) => {
+                    gateway.fetch_for(&fetch, *right, obligation, &own).await;
+                }
                 Err(refused) => {
                     let refused = own.failed(refused.into());
                     gateway.fulfil(obligation, Err(refused));
@@ -82,7 +105,19 @@ impl Gateway {
         attempt
     }
 
-    /// Fetches in a task of its own, now that there is a permit.
+    /// Looks whether another gateway has the answer, and waits for a turn if none has.
+    async fn prepare(&self, fetch: &Fetch) -> Result<Ready, shield::Error> {
+        match self.recall_shared(fetch).await {
+            Ok(landed) => Ok(Ready::Landed(Box::new(landed))),
+            Err(lease) => {
+                let permit = self.turn(fetch).await?;
+                Ok(Ready::Turn(Box::new(Right { permit, lease })))
+            }
+        }
+    }
+
+    /// Fetches in a task of its own, now that there is a permit; it is given back where another
+    /// gateway has the answer.
     pub(super) fn spawn_admitted(
         self: &Arc<Self>,
         fetch: Fetch,
@@ -92,34 +127,47 @@ impl Gateway {
         let gateway = Arc::clone(self);
         tokio::spawn(async move {
             let own = Attempt::default();
-            gateway.fetch_for(&fetch, permit, obligation, &own).await;
+            match gateway.recall_shared(&fetch).await {
+                Ok(landed) => {
+                    gateway.fulfil(obligation, Ok(landed));
+                }
+                Err(lease) => {
+                    let right = Right { permit, lease };
+                    gateway.fetch_for(&fetch, right, obligation, &own).await;
+                }
+            }
         });
     }
 
     async fn fetch_for(
         &self,
         fetch: &Fetch,
-        permit: Permit,
+        right: Right,
         mut obligation: Obligation<Landing<Arc<Failure>>>,
         own: &Attempt,
     ) {
+        let Right { permit, lease } = right;
         if !obligation.launch(self.clock.now()) {
             return; // Another attempt is under way, or has landed. The permit is given back.
         }
         let cancelled = obligation.cancelled();
+        let position = self.position(&fetch.workspace);
         let landing = tokio::select! {
             landing = self.fetch(fetch, permit, Some(&mut obligation)) => landing,
             () = cancelled => return,
         };
-        self.fulfil(obligation, landing.map_err(|failure| own.failed(failure)));
+        let landing = landing.map_err(|failure| own.failed(failure));
+        if let Some(landed) = self.fulfil(obligation, landing) {
+            self.share(&landed, position, lease);
+        }
     }
 
     pub(super) fn fulfil(
         &self,
         obligation: Obligation<Landing<Arc<Failure>>>,
         landing: Result<Landed, Arc<Failure>>,
-    ) {
-        self.cache.fulfil(obligation, landing, self.clock.now());
+    ) -> Option<Arc<Landed>> {
+        self.cache.fulfil(obligation, landing, self.clock.now())
     }
 
     /// Waits for a turn.
@@ -465,7 +513,7 @@ impl Fetch {
         }
     }
 
-    fn keys(&self) -> &Keys {
+    pub(super) fn keys(&self) -> &Keys {
         self.place.keys()
     }
 

@@ -445,7 +445,22 @@ impl Read<'_> {
             request_id: self.request_id.to_header(),
             trace: self.request_id.trace(),
             purpose,
+            recalls: self.may_recall(),
         }
+    }
+
+    /// Whether what another gateway got some time ago will do: not for a client that is particular
+    /// about age, and not where nothing is stored.
+    fn may_recall(&self) -> bool {
+        let RequestDirectives {
+            no_cache,
+            no_store,
+            max_age,
+            min_fresh,
+            ..
+        } = &self.directives;
+        let particular = *no_cache || *no_store || max_age.is_some() || min_fresh.is_some();
+        self.query.is_none() && !particular && !matches!(self.place, Place::Foreign(_))
     }
 }
 

@@ -292,6 +292,11 @@ impl Metrics {
             .inc();
     }
 
+    /// Where others show numbers of their own.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
     /// The count of spans.
     pub fn spans(&self) -> &Spans {
         &self.spans

@@ -1,0 +1,53 @@
+-- Stores a record, unless something has happened that it does not show.
+-- KEYS: where it stands, the last change of everybody
+-- ARGV: what all names begin with; the record; how long it lives in ms; the hash of the name that was
+--       asked for; then the hash and the record of each name that leads to it
+-- Returns the time in ms, and "stored", "changed" or "older".
+local stem, record, ttl_ms, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local position, asked_at = string.sub(record, 7, 38), string.sub(record, 39, 54)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- A change is its position, and until when what is read may show what was before.
+local function outdated_by(change)
+  return change and (string.sub(change, 1, 32) > position or string.sub(change, 34, 49) > asked_at)
+end
+
+if outdated_by(redis.call('GET', KEYS[2])) then return {now, 'changed'} end
+local names = {}
+for index = 1, tonumber(string.sub(record, 55, 56), 16) do
+  local hash = string.sub(record, 25 + 32 * index, 56 + 32 * index)
+  if outdated_by(redis.call('GET', stem .. 'c:' .. hash))
+    or redis.call('EXISTS', stem .. 'b:' .. hash) == 1 then
+    return {now, 'changed'}
+  end
+  names[index] = hash
+end
+local before = redis.call('GET', KEYS[1])
+if before and string.sub(before, 39, 54) > asked_at then return {now, 'older'} end
+
+if string.sub(record, 6, 6) == 'a' then
+  -- Nobody is called so any more, unless somebody was found later.
+  local name = redis.call('GET', stem .. 'n:' .. asked)
+  if name then
+    local person = redis.call('GET', stem .. 'p:' .. string.sub(name, 57, 88))
+    if person and string.sub(person, 39, 54) > asked_at then return {now, 'older'} end
+    redis.call('DEL', stem .. 'n:' .. asked)
+  end
+else
+  for index = 5, #ARGV, 2 do
+    local hash, leads = ARGV[index], ARGV[index + 1]
+    local place = stem .. 'n:' .. hash
+    local other = redis.call('GET', place)
+    -- A name that somebody else has too is answered only by what Flameup answered to it.
+    if other and hash ~= asked and string.sub(other, 57, 88) ~= string.sub(leads, 57, 88) then
+      leads = 'disputed'
+    end
+    redis.call('SET', place, leads, 'PX', ttl_ms)
+  end
+  for _, hash in ipairs(names) do
+    redis.call('DEL', stem .. 'a:' .. hash)
+  end
+end
+redis.call('SET', KEYS[1], record, 'PX', ttl_ms)
+return {now, 'stored'}
