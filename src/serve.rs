@@ -292,14 +292,13 @@ fn shared(
     let Some(redis) = &config.redis else {
         return Ok(None);
     };
-    let names = workspaces.keys().map(WorkspaceName::as_str);
     let settings = tier::Settings {
         windows: settings(config).windows,
         longest_fetch: config.upstream.timeout,
     };
     Ok(Some(Shared::new(
         redis,
-        names,
+        workspaces.values(),
         settings,
         clock.clone(),
         registry,

@@ -24,6 +24,7 @@ mod permit;
 mod probe;
 pub mod queue;
 pub mod retry;
+pub mod share;
 pub mod signals;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,8 @@ pub struct Shield {
     state: Mutex<State>,
     /// Wakes the lookout.
     stirred: Arc<Notify>,
+    /// Wakes whoever asks the purse, where the budget is shared.
+    wanting: Notify,
     /// A copy of what `keys` knows, for the hit path to read without the lock.
     key_refused: AtomicBool,
     settings: Settings,
@@ -229,6 +232,7 @@ impl Shield {
                 stirred: Arc::clone(&stirred),
             }),
             stirred,
+            wanting: Notify::new(),
             key_refused: AtomicBool::new(false),
             settings,
             clock,
@@ -356,6 +360,9 @@ impl Shield {
         let offered = queue.offer(ask, ticket, budget, now);
         // Whoever comes looks whose turn it is, be it refused itself.
         state.stir(now);
+        if state.wants_units() {
+            self.wanting.notify_one();
+        }
         drop(state);
         let (place, _foretold) = offered.map_err(|(_, refusal)| Error::Budget(refusal))?;
         Ok(Waiting {

@@ -4,6 +4,7 @@
 //! without Redis each gateway is a good single machine.
 //!
 //! - [`shelf`] is the second tier: what one gateway has fetched, for all of them.
+//! - `purse` leases the budget of a Flameup key in slices.
 //! - [`log`] tells every gateway of a change before the change's answer is given.
 //! - [`purse`] leases the budget of a Flameup key in slices.
 //!
@@ -18,12 +19,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 pub mod link;
 pub mod names;
 pub mod numbers;
 pub mod position;
+mod purse;
 pub mod record;
 pub mod seal;
 pub mod shelf;
@@ -33,9 +36,11 @@ mod writer;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
 use crate::config;
+use crate::workspace::Workspace;
 use link::Link;
 use names::Names;
 use numbers::Numbers;
+use purse::Purse;
 use seal::Seal;
 use shelf::{Shelf, Writing};
 use writer::Writer;
@@ -60,6 +65,8 @@ pub struct Shared {
     /// By the number of the workspace.
     shelves: Vec<Arc<Shelf>>,
     writer: Writer,
+    /// Ask the purses, for as long as this is there.
+    _asking: JoinSet<()>,
 }
 
 /// What the shelves of a tier are made with.
@@ -88,7 +95,7 @@ impl Shared {
     /// When certificates cannot be read.
     pub fn new<'w>(
         config: &config::Redis,
-        workspaces: impl Iterator<Item = &'w str>,
+        workspaces: impl Iterator<Item = &'w Arc<Workspace>>,
         settings: Settings,
         clock: Clock,
         registry: &mut Registry,
@@ -103,10 +110,20 @@ impl Shared {
             replica: Uuid::now_v7(),
             asked: AtomicU64::new(0),
         });
-        let shelf = |name| {
-            let (tier, names) = (Arc::clone(&tier), names.of(name));
+        let mut asking = JoinSet::new();
+        let shelf = |workspace: &Arc<Workspace>| {
+            let names = names.of(workspace.name());
+            let shield = workspace.shield();
+            shield.share(config.replicas);
+            let purse = Purse::new(
+                Arc::clone(&tier),
+                names.clone(),
+                workspace.name(),
+                Arc::clone(shield),
+            );
+            asking.spawn(purse.run());
             Arc::new(Shelf::new(
-                tier,
+                Arc::clone(&tier),
                 names,
                 settings.windows,
                 settings.longest_fetch,
@@ -114,6 +131,7 @@ impl Shared {
         };
         Ok(Self {
             shelves: workspaces.map(shelf).collect(),
+            _asking: asking,
             writer: Writer::start(Arc::clone(&tier.numbers)),
             tier,
         })
@@ -122,6 +140,12 @@ impl Shared {
     /// The second tier of the workspace of this number.
     pub fn shelf(&self, workspace: u32) -> Option<&Arc<Shelf>> {
         self.shelves.get(usize::try_from(workspace).ok()?)
+    }
+
+    /// Whether changes in the workspace of this number may have been missed.
+    pub fn is_suspect(&self, workspace: u32) -> bool {
+        let second = self.shelf(workspace);
+        second.is_some_and(|second| second.standing().is_suspect())
     }
 
     /// Has a response of the workspace of this number written down, soon, if there is room for it.

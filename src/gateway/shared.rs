@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::Gateway;
 use super::fetch::Fetch;
+use super::read::Read;
 use crate::cache::changes::Started;
 use crate::cache::claims::ClaimsBuf;
 use crate::cache::control::RequestDirectives;
@@ -13,7 +14,7 @@ use crate::cache::entry::{Entry, Lifetime};
 use crate::cache::freshness::Verdict;
 use crate::cache::key::CacheKey;
 use crate::cache::storable::{self, Verified};
-use crate::cache::{Landed, Storing};
+use crate::cache::{Landed, Lookup, Storing};
 use crate::tier::position::Position;
 use crate::tier::shelf::{Found, Lease, Recall, Shelf, Wanted, Writing};
 use crate::upstream::Response;
@@ -29,6 +30,34 @@ impl Gateway {
     /// them.
     pub(super) fn position(&self, workspace: &Workspace) -> Option<Position> {
         Some(self.shelf(workspace)?.standing().applied())
+    }
+
+    /// Whether changes of others may have been missed, so that memory alone is not believed.
+    pub(super) fn is_suspect(&self, workspace: &Workspace) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_some_and(|shared| shared.is_suspect(workspace.number()))
+    }
+
+    /// What memory has for a read, if the second tier knows of no change since. Where Redis does not
+    /// answer, this gateway is a single one.
+    pub(super) async fn confirmed(&self, read: &Read<'_>, found: Lookup) -> Lookup {
+        let stored = match &found {
+            Lookup::Fresh(entry) | Lookup::Stale(entry) => Some(entry),
+            Lookup::Forward { stored, .. } => stored.as_ref(),
+        };
+        let (Some(entry), Some(second)) = (stored, self.shelf(read.workspace)) else {
+            return found;
+        };
+        let wanted = Wanted {
+            keys: read.place.keys(),
+            after: None,
+            leased: false,
+        };
+        match second.recall(wanted).await {
+            Recall::Found(there) if entry.freshness().asked_at() >= there.asked_at => found,
+            Recall::Unreachable => found,
+            Recall::Found(_) | Recall::Nothing(_) | Recall::Busy => Lookup::NOTHING,
+        }
     }
 
     /// What another gateway has for a fetch; else the right to fetch for all of them, if there is one

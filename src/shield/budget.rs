@@ -23,6 +23,7 @@ mod bucket;
 mod fixed;
 mod foreign;
 mod learn;
+pub mod lease;
 mod limit;
 mod log;
 mod pace;
@@ -40,6 +41,7 @@ use std::time::{Duration, Instant, SystemTime};
 use self::bucket::Debt;
 use self::fixed::FixedWindow;
 use self::foreign::{Foreign, whole};
+use self::lease::Lease;
 use self::limit::Limit;
 use self::log::{Entry, Log};
 use self::pace::{BURST, Pace};
@@ -140,6 +142,8 @@ pub struct Budget {
     last: Option<Sample>,
     /// How often another key came into use: what was sent with one before tells nothing of this one.
     key: u64,
+    /// What is ours of it, where several gateways share it.
+    lease: Option<Lease>,
 }
 
 /// When a request of which nothing was heard is taken for lost: whatever was sent has ended by then,
@@ -170,6 +174,7 @@ impl Budget {
             careful_since: None,
             last: None,
             key: 0,
+            lease: None,
         }
     }
 
@@ -177,6 +182,9 @@ impl Budget {
     /// it; `now` if at once. Later ones are predictions: they hold if nothing unforeseen happens.
     pub fn opening(&self, ahead: u32, now: Instant) -> Instant {
         let now_or_held = self.held_until.map_or(now, |until| until.max(now));
+        if let Some(lease) = &self.lease {
+            return self.shared_opening(lease, ahead, now).max(now_or_held);
+        }
         let opening = match self.evidence.kind() {
             Kind::Fixed => {
                 // No stretch as long as a window touches more than two of them: a last guard against
@@ -213,6 +221,9 @@ impl Budget {
         }
         let interval = self.interval(now);
         let ahead = self.pace.spend(cost, interval, now);
+        if let Some(lease) = &mut self.lease {
+            lease.take(cost, now);
+        }
         let entry = self.log.start(cost, now);
         let key = self.key;
         Some(Spent { entry, ahead, key })
@@ -223,6 +234,9 @@ impl Budget {
     pub fn give_back(&mut self, spent: Spent, now: Instant) {
         let Spent { entry, ahead, .. } = spent;
         if self.log.withdraw(&entry, now) {
+            if let Some(lease) = &mut self.lease {
+                lease.put_back(entry.cost);
+            }
             let interval = self.interval(now);
             self.pace
                 .give_back(entry.cost, ahead, entry.at, now, interval);
@@ -239,6 +253,9 @@ impl Budget {
         wall: SystemTime,
     ) -> Option<Duration> {
         let Spent { entry, key, .. } = spent;
+        if let Some(lease) = &mut self.lease {
+            lease.settle(entry.cost);
+        }
         if self.log.settle(&entry, now) {
             self.debt.settle(entry.cost, self.limit, now);
         }
@@ -274,6 +291,10 @@ impl Budget {
         if self.held_until.is_some_and(|until| now < until) {
             return 1.0;
         }
+        if let Some(lease) = &self.lease {
+            let free = self.shared_free(lease, now).min(self.limit);
+            return 1.0 - f64::from(free) / f64::from(self.limit);
+        }
         let in_window = self.limit.saturating_sub(self.remaining(now));
         let used = in_window.max(self.log.counting(now)).min(self.limit);
         f64::from(used) / f64::from(self.limit)
@@ -287,6 +308,10 @@ impl Budget {
         let held = self.held_until.is_some_and(|until| now < until);
         if held || self.careful_since.is_some() {
             return 0;
+        }
+        if let Some(lease) = &self.lease {
+            let kept = whole(f64::from(self.limit) * reserve.clamp(0.0, 1.0));
+            return self.shared_free(lease, now).saturating_sub(kept);
         }
         let (own, reserve) = (self.own_share(now), reserve.clamp(0.0, 1.0));
         let (free, share) = match self.evidence.kind() {
@@ -326,6 +351,9 @@ impl Budget {
     }
 
     fn remaining(&self, now: Instant) -> u32 {
+        if let Some(lease) = &self.lease {
+            return self.shared_free(lease, now);
+        }
         if self.evidence.kind() == Kind::Fixed {
             return self.fixed.left(self.limit, self.log.under_way(now), now);
         }
@@ -374,6 +402,9 @@ impl Budget {
     }
 
     fn interval(&self, now: Instant) -> Duration {
+        if let Some(lease) = &self.lease {
+            return self.window / self.share_alone(lease);
+        }
         let even = self.window / self.own_share(now);
         match self.evidence.kind() {
             Kind::Unknown | Kind::Sliding => even.div_f64(SAFETY),

@@ -56,6 +56,14 @@ pub(super) struct WorkspaceLabels {
     workspace: String,
 }
 
+impl WorkspaceLabels {
+    pub(super) fn of(workspace: &str) -> Self {
+        Self {
+            workspace: workspace.to_owned(),
+        }
+    }
+}
+
 /// What the second tier had for a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recalled {

@@ -62,7 +62,11 @@ impl Budget {
         if !is_429 {
             self.evidence.observe(sample);
         }
-        self.find_foreign(sample);
+        match &mut self.lease {
+            // What others of us spend is not somebody else's; the purse can tell.
+            Some(lease) => lease.hear(sample.limit.saturating_sub(sample.remaining)),
+            None => self.find_foreign(sample),
+        }
         let short = sample.remaining == 0
             && (self.evidence.kind() == Kind::Fixed || sample.own.most < sample.limit);
         if is_429 || short {

@@ -1,0 +1,419 @@
+//! A budget that several gateways share: units come in leases, from a purse that all of them have.
+//!
+//! Pure, as all of the budget: whoever asks the purse brings what it [reports](Report) there, and
+//! comes back with a [`Grant`].
+//!
+//! While the purse answers, nothing starts but out of leased units: the purse has counted them before.
+//! While it does not, each gateway has an equal share of the limit to itself, less a fifth, by its own
+//! log. Others' use is nobody else's in either case.
+
+use std::time::{Duration, Instant};
+
+use super::Budget;
+
+/// Share of an equal part of the limit that a gateway spends by itself: what others have spent is told
+/// by nobody then, and how many they are is known from before.
+const ALONE: f64 = 0.8;
+
+/// Most units that a gateway has at a time; the purse's own bound.
+pub const MOST_LEASED: u32 = 10;
+
+/// After so long, units that nobody has wanted go back.
+const LAPSE: Duration = Duration::from_secs(2);
+
+/// Units are kept in stock for as long after the last request.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What waits for the purse looks again at least so much later. The purse's answer wakes it.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What a gateway tells the purse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Units spent since it last told.
+    pub spent: u32,
+    /// Units that it has, those included that are under way.
+    pub has: u32,
+    /// Units that it wants more: for interactive, service and batch requests, and in stock.
+    pub wants: [u32; 4],
+    /// The limit as it knows it.
+    pub limit: u32,
+    /// Whether it has learned that since it last told.
+    pub has_learned: bool,
+    /// For how long a 429 holds everybody off.
+    pub held_for: Duration,
+    /// Units that all have used in the window, as the last answer told.
+    pub used: Option<u32>,
+}
+
+/// What the purse says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grant {
+    /// Units that are leased.
+    pub units: u32,
+    /// The limit.
+    pub limit: u32,
+    /// For how long nothing is to be sent.
+    pub held_for: Duration,
+    /// How many share it.
+    pub gateways: u32,
+    /// When more may be had.
+    pub next_in: Duration,
+    /// Part of what all want that this gateway wants, 0 to 1.
+    pub share: f64,
+    /// Units that nobody has.
+    pub free: u32,
+    /// The purse is too new to lease anything: it may have lost what was spent.
+    pub is_new: bool,
+}
+
+/// How units are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// From the purse.
+    Leased,
+    /// As a share of one's own, as the purse does not answer.
+    Alone,
+}
+
+/// What a gateway has of the common budget.
+#[derive(Debug)]
+pub(super) struct Lease {
+    mode: Mode,
+    gateways: u32,
+    in_hand: u32,
+    had_at: Instant,
+    /// Spent and not told yet.
+    spent: u32,
+    /// The limit as it was told last.
+    limit: u32,
+    used: Option<u32>,
+    /// The purse's last words, and when they came.
+    last: Option<(Grant, Instant)>,
+    /// When a unit was spent last.
+    busy_at: Option<Instant>,
+}
+
+impl Lease {
+    /// Nothing in hand, and so many who share.
+    pub(super) fn new(gateways: u32, limit: u32, now: Instant) -> Self {
+        Self {
+            mode: Mode::Alone,
+            gateways: gateways.max(1),
+            in_hand: 0,
+            had_at: now,
+            spent: 0,
+            limit,
+            used: None,
+            last: None,
+            busy_at: None,
+        }
+    }
+
+    /// Takes `cost` units, if there is one. What a request costs beyond that is a price.
+    pub(super) fn take(&mut self, cost: u32, now: Instant) {
+        self.in_hand = self.in_hand.saturating_sub(cost);
+        self.busy_at = Some(now);
+    }
+
+    /// Takes back units of which nothing was sent.
+    pub(super) fn put_back(&mut self, cost: u32) {
+        if self.mode == Mode::Leased {
+            self.in_hand = (self.in_hand + cost).min(MOST_LEASED);
+        }
+    }
+
+    /// Notes units that were spent.
+    pub(super) fn settle(&mut self, cost: u32) {
+        self.spent = self.spent.saturating_add(cost);
+    }
+
+    /// Notes what all have used, as an answer told.
+    pub(super) fn hear(&mut self, used: u32) {
+        self.used = Some(used);
+    }
+
+    /// When a unit may be had if `ahead` are spent before; `None` where a share of one's own decides.
+    fn opening(&self, ahead: u32, limit: u32, window: Duration, now: Instant) -> Option<Instant> {
+        if self.mode == Mode::Alone {
+            return None;
+        }
+        let Some(missing) = ahead.checked_sub(self.in_hand) else {
+            return Some(now);
+        };
+        let (grant, heard) = self.last?;
+        let next = (heard + grant.next_in).max(now + GLANCE);
+        let share = grant.share.clamp(0.05, 1.0);
+        let interval = (window / limit.max(1)).div_f64(share);
+        Some(next + interval.saturating_mul(missing))
+    }
+
+    fn stock(&self, now: Instant) -> u32 {
+        let is_busy = |at: Instant| now.saturating_duration_since(at) < BUSY;
+        u32::from(self.in_hand == 0 && self.busy_at.is_some_and(is_busy))
+    }
+}
+
+/// What is ours of a budget that several gateways share.
+impl Budget {
+    /// Shares the budget with others from now on; so many until the purse has told.
+    pub fn share(&mut self, gateways: u32, now: Instant) {
+        self.lease = Some(Lease::new(gateways, self.limit, now));
+    }
+
+    /// How units are had; `None` where the budget is nobody else's.
+    pub fn mode(&self) -> Option<Mode> {
+        Some(self.lease.as_ref()?.mode)
+    }
+
+    /// Units in hand, and how many gateways share the budget.
+    pub fn leased(&self) -> Option<(u32, u32)> {
+        let lease = self.lease.as_ref()?;
+        Some((lease.in_hand, lease.gateways))
+    }
+
+    /// What to tell the purse, where so many wait by class. It is told once: what comes of it is to be
+    /// [taken](Self::take_grant), or said to have [failed](Self::lose_purse).
+    pub fn report(&mut self, waiting: [u32; 3], now: Instant) -> Option<Report> {
+        let (under_way, counting) = (self.log.under_way(now), self.log.counting(now));
+        let lease = self.lease.as_mut()?;
+        let held_for = self
+            .held_until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let nobody_waits = waiting == [0; 3];
+        if nobody_waits && now.saturating_duration_since(lease.had_at) >= LAPSE {
+            lease.in_hand = 0;
+        }
+        let mut covered = lease.in_hand;
+        let [interactive, service, batch] = waiting.map(|count| {
+            let missing = count.saturating_sub(covered);
+            covered = covered.saturating_sub(count);
+            missing
+        });
+        let report = Report {
+            // What was spent long ago, while the purse was gone, counts no more.
+            spent: lease.spent.min(counting),
+            has: lease.in_hand + under_way,
+            wants: [interactive, service, batch, lease.stock(now)],
+            limit: self.limit,
+            has_learned: self.limit != lease.limit,
+            held_for,
+            used: lease.used.take(),
+        };
+        lease.spent = 0;
+        Some(report)
+    }
+
+    /// Takes what the purse has said to a report.
+    pub fn take_grant(&mut self, grant: Grant, now: Instant) {
+        let Some(lease) = &mut self.lease else {
+            return;
+        };
+        lease.gateways = grant.gateways.max(1);
+        lease.limit = grant.limit.max(1);
+        lease.last = Some((grant, now));
+        if grant.is_new {
+            lease.mode = Mode::Alone;
+        } else {
+            lease.mode = Mode::Leased;
+            lease.in_hand = (lease.in_hand + grant.units).min(MOST_LEASED);
+        }
+        if grant.units > 0 {
+            lease.had_at = now;
+        }
+        if self.limit != lease.limit {
+            self.limit = lease.limit;
+            self.pace.fit(self.limit);
+        }
+        if !grant.held_for.is_zero() {
+            self.held_until = self.held_until.max(Some(now + grant.held_for));
+        }
+    }
+
+    /// A report may not have reached the purse: it is told again. If the purse is `gone`, what it has
+    /// leased is no longer ours to spend.
+    pub fn lose_purse(&mut self, report: &Report, gone: bool) {
+        let Some(lease) = &mut self.lease else {
+            return;
+        };
+        lease.spent = lease.spent.saturating_add(report.spent);
+        lease.used = lease.used.or(report.used);
+        if gone {
+            lease.mode = Mode::Alone;
+            lease.in_hand = 0;
+        }
+    }
+
+    /// When a request may start of a budget that is shared.
+    pub(super) fn shared_opening(&self, lease: &Lease, ahead: u32, now: Instant) -> Instant {
+        if let Some(opening) = lease.opening(ahead, self.limit, self.window, now) {
+            return opening;
+        }
+        let share = self.share_alone(lease);
+        let logged = self.log.opening(ahead, share, self.delay, now);
+        let paced = self.pace.opening(ahead, self.window / share, now);
+        let opening = paced.max(logged);
+        if self.careful_since.is_some() && self.log.under_way(now) > 0 {
+            return opening.max(now + self.delay.max(GLANCE));
+        }
+        opening
+    }
+
+    /// Units a window that are ours while the purse does not answer.
+    pub(super) fn share_alone(&self, lease: &Lease) -> u32 {
+        let part = f64::from(self.limit) / f64::from(lease.gateways) * ALONE;
+        super::whole(part.floor()).max(1)
+    }
+
+    /// Units that nobody has, as far as is known.
+    pub(super) fn shared_free(&self, lease: &Lease, now: Instant) -> u32 {
+        if let (Mode::Leased, Some((grant, _))) = (lease.mode, lease.last) {
+            return grant.free.saturating_add(lease.in_hand);
+        }
+        let share = self.share_alone(lease);
+        share.saturating_sub(self.log.counting(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn budget(gateways: u32, now: Instant) -> Budget {
+        let settings = Settings {
+            requests: 120,
+            window: 60 * SECOND,
+            timeout: 5 * SECOND,
+        };
+        let mut budget = Budget::new(settings, now);
+        budget.share(gateways, now);
+        budget
+    }
+
+    fn grant(units: u32) -> Grant {
+        Grant {
+            units,
+            limit: 120,
+            held_for: Duration::ZERO,
+            gateways: 3,
+            next_in: SECOND / 2,
+            share: 0.5,
+            free: 50,
+            is_new: false,
+        }
+    }
+
+    /// Spends whatever may be spent in `time`, and says how much that was.
+    fn spend_all(budget: &mut Budget, now: &mut Instant, time: Duration) -> usize {
+        let (end, mut spent) = (*now + time, 0);
+        while *now < end {
+            while let Some(unit) = budget.spend(1, *now) {
+                budget.settle(unit, None, *now, std::time::SystemTime::UNIX_EPOCH);
+                spent += 1;
+            }
+            *now += Duration::from_millis(50);
+        }
+        spent
+    }
+
+    #[test]
+    fn nothing_is_spent_but_what_was_leased_while_the_purse_answers() {
+        let mut now = Instant::now();
+        let mut budget = budget(1, now);
+        budget.take_grant(grant(3), now);
+        assert_eq!(spend_all(&mut budget, &mut now, 30 * SECOND), 3);
+        let report = budget.report([2, 0, 1], now).expect("it is shared");
+        assert_eq!((report.spent, report.has), (3, 0));
+        assert_eq!(report.wants[..3], [2, 0, 1]);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        assert_eq!(report.spent, 0, "told once");
+    }
+
+    #[test]
+    fn what_the_purse_did_not_hear_is_told_again() {
+        let mut now = Instant::now();
+        let mut budget = budget(1, now);
+        budget.take_grant(grant(3), now);
+        spend_all(&mut budget, &mut now, SECOND);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        budget.lose_purse(&report, false);
+        assert_eq!(
+            budget.report([0; 3], now).map(|report| report.spent),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn without_the_purse_each_has_an_equal_share_less_a_fifth() {
+        let mut now = Instant::now();
+        let mut budget = budget(3, now);
+        // Of 120 for three, 40 each, less a fifth.
+        assert!(spend_all(&mut budget, &mut now, 60 * SECOND) <= 32);
+        let later = spend_all(&mut budget, &mut now, 600 * SECOND);
+        assert!((290..=320).contains(&later), "{later} in ten minutes");
+    }
+
+    #[test]
+    fn leased_units_are_no_longer_ours_when_the_purse_is_gone() {
+        let mut now = Instant::now();
+        let mut budget = budget(1, now);
+        budget.take_grant(grant(10), now);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        budget.lose_purse(&report, true);
+        assert_eq!(budget.mode(), Some(Mode::Alone));
+        assert_eq!(budget.leased(), Some((0, 3)));
+        assert!(spend_all(&mut budget, &mut now, 60 * SECOND) <= 32);
+    }
+
+    #[test]
+    fn a_new_purse_leases_nothing_and_hears_what_was_spent() {
+        let mut now = Instant::now();
+        let mut budget = budget(2, now);
+        let spent = spend_all(&mut budget, &mut now, SECOND);
+        let new = Grant {
+            is_new: true,
+            ..grant(0)
+        };
+        budget.take_grant(new, now);
+        assert_eq!(budget.mode(), Some(Mode::Alone));
+        let told = budget
+            .report([0; 3], now)
+            .map(|report| report.spent as usize);
+        assert!(spent > 0 && told == Some(spent));
+    }
+
+    #[test]
+    fn units_nobody_wants_go_back_and_one_is_kept_where_there_is_demand() {
+        let now = Instant::now();
+        let mut budget = budget(1, now);
+        budget.take_grant(grant(5), now);
+        let unit = budget.spend(1, now).expect("leased");
+        budget.settle(unit, None, now, std::time::SystemTime::UNIX_EPOCH);
+        let report = budget.report([0; 3], now + SECOND).expect("it is shared");
+        assert_eq!((report.has, report.wants), (4, [0; 4]));
+        let report = budget.report([0; 3], now + LAPSE).expect("it is shared");
+        assert_eq!((report.has, report.wants), (0, [0, 0, 0, 1]));
+        let report = budget.report([0; 3], now + 2 * BUSY).expect("it is shared");
+        assert_eq!(report.wants, [0; 4]);
+    }
+
+    #[test]
+    fn a_hold_and_a_limit_are_everybodys() {
+        let now = Instant::now();
+        let mut budget = budget(1, now);
+        let held = Grant {
+            held_for: 7 * SECOND,
+            limit: 60,
+            ..grant(5)
+        };
+        budget.take_grant(held, now);
+        assert_eq!(budget.opening(0, now), now + 7 * SECOND);
+        assert_eq!(budget.snapshot(now).limit, 60);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        assert_eq!((report.held_for, report.limit), (7 * SECOND, 60));
+        assert!(!report.has_learned, "what the purse said is no news to it");
+    }
+}
