@@ -458,6 +458,22 @@ impl<F: Clone> Cache<F> {
         landed
     }
 
+    /// Puts what another gateway has got into memory. Hands out what memory has for the lookup then, or
+    /// nothing if the person has changed here since it was asked for.
+    pub fn adopt(
+        &self,
+        landed: &Landed,
+        directives: &RequestDirectives,
+        now: Instant,
+    ) -> Option<Lookup> {
+        match self.store(landed, now) {
+            Publication::Stored | Publication::Older => {
+                Some(self.lookup(&landed.asked, directives, now))
+            }
+            Publication::Outdated | Publication::Held => None,
+        }
+    }
+
     /// What `entry` may be used for, for one request.
     pub fn judge(&self, entry: &Entry, directives: &RequestDirectives, now: Instant) -> Verdict {
         let windows = &self.settings.windows;
@@ -467,6 +483,16 @@ impl<F: Clone> Cache<F> {
     /// The lifetime of a person that is stored now.
     pub fn lifetime_of_person(&self, key: &CacheKey, now: Instant) -> Lifetime {
         self.jittered(self.settings.ttl, key, now)
+    }
+
+    /// The longest that a person is fresh.
+    pub fn longest_lifetime(&self) -> Duration {
+        self.settings.ttl
+    }
+
+    /// The longest that an absence is believed.
+    pub fn longest_absence(&self) -> Duration {
+        self.settings.negative_ttl
     }
 
     /// After what time a fetch counts as stalled.
@@ -555,9 +581,9 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Stores what landed, unless something says that it is not the last word.
-    fn store(&self, landed: &Landed, now: Instant) {
+    fn store(&self, landed: &Landed, now: Instant) -> Publication {
         if landed.storing == Storing::Nowhere {
-            return;
+            return Publication::Older;
         }
         let publication = self
             .changes
@@ -571,6 +597,7 @@ impl<F: Clone> Cache<F> {
             });
         let stored = publication == Publication::Stored;
         landed.stored.store(stored, Ordering::Relaxed);
+        publication
     }
 
     /// Stores a person, unless Flameup has said since that nobody is called so. Nobody who is

@@ -245,6 +245,11 @@ impl Gateway {
         self.callers.store(Arc::new(callers));
     }
 
+    /// What is shared with other gateways, if there are any.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
     /// The moment, by the gateway's clock.
     pub fn now(&self) -> Instant {
         self.clock.now()

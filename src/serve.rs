@@ -122,6 +122,9 @@ impl Running {
         let keys = key_ring(config, &workspaces, &clock);
         let mut metrics = Metrics::new(callers.iter());
         let shared = shared(config, &workspaces, &clock, metrics.registry())?;
+        if let Some(shared) = &shared {
+            shared.warm_up().await;
+        }
         let telemetry = telemetry(config, metrics)?;
         let gateway = Gateway::new(
             workspaces.values().cloned().collect(),

@@ -16,8 +16,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -40,10 +41,17 @@ use crate::workspace::Workspace;
 use link::Link;
 use names::Names;
 use numbers::Numbers;
+use numbers::{Numbers, Recalled};
 use purse::Purse;
 use seal::Seal;
 use shelf::{Shelf, Writing};
 use writer::Writer;
+
+/// How long a start waits for Redis. A connection takes a few milliseconds.
+const WARM_UP: Duration = Duration::from_millis(250);
+
+/// Between two lines about the same trouble.
+const SAY_EVERY: Duration = Duration::from_mins(1);
 
 /// What is shared with other gateways.
 #[derive(Debug)]
@@ -56,6 +64,8 @@ pub struct Tier {
     replica: Uuid,
     /// How many leases were asked for.
     asked: AtomicU64,
+    /// When it was last said that something does not open.
+    said_broken: Mutex<Option<Instant>>,
 }
 
 /// What this gateway has of the tier, for each of its workspaces.
@@ -109,6 +119,7 @@ impl Shared {
             clock,
             replica: Uuid::now_v7(),
             asked: AtomicU64::new(0),
+            said_broken: Mutex::default(),
         });
         let mut asking = JoinSet::new();
         let shelf = |workspace: &Arc<Workspace>| {
@@ -137,15 +148,15 @@ impl Shared {
         })
     }
 
+    /// Gives the first connection a moment, so that the first lookups after a start find what others
+    /// have. Without Redis it is only a moment.
+    pub async fn warm_up(&self) {
+        self.tier.link.connected(WARM_UP).await;
+    }
+
     /// The second tier of the workspace of this number.
     pub fn shelf(&self, workspace: u32) -> Option<&Arc<Shelf>> {
         self.shelves.get(usize::try_from(workspace).ok()?)
-    }
-
-    /// Whether changes in the workspace of this number may have been missed.
-    pub fn is_suspect(&self, workspace: u32) -> bool {
-        let second = self.shelf(workspace);
-        second.is_some_and(|second| second.standing().is_suspect())
     }
 
     /// Has a response of the workspace of this number written down, soon, if there is room for it.
@@ -171,6 +182,20 @@ impl Tier {
     fn holder(&self) -> Holder {
         let count = self.asked.fetch_add(1, Ordering::Relaxed);
         Holder(format!("{}:{count}", self.replica.simple()))
+    }
+
+    /// Counts what was found and is of no use. That something does not open is said, but not so often
+    /// that whoever writes to Redis can fill the log.
+    fn recalled_in_vain(&self, why: Recalled) {
+        self.numbers.recalled(why);
+        if why != Recalled::Broken {
+            return;
+        }
+        let (now, mut said) = (self.clock.now(), self.said_broken.lock());
+        if said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY) {
+            *said = Some(now);
+            tracing::warn!("something in Redis does not open: it is another's, or was changed");
+        }
     }
 }
 

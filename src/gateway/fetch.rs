@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, StatusCode};
 
 use super::Gateway;
+use super::shared::Recalled;
 use crate::cache::changes::{Number, Started};
 use crate::cache::claims::ClaimsBuf;
 use crate::cache::collapse::Obligation;
+use crate::cache::control::RequestDirectives;
 use crate::cache::entry::{Entry, Lifetime};
 use crate::cache::key::{CacheKey, Keys};
 use crate::cache::storable::{self, Verified};
@@ -48,7 +50,9 @@ pub(super) struct Fetch {
     /// Where the request that caused it stands, where traces are sent to a collector.
     pub(super) trace: Option<Trace>,
     pub(super) purpose: Purpose,
-    /// Whether what another gateway got some time ago will do.
+    /// What the client demands of it.
+    pub(super) directives: RequestDirectives,
+    /// Whether what another gateway got some time ago may do.
     pub(super) recalls: bool,
 }
 
@@ -107,20 +111,21 @@ impl Gateway {
 
     /// Looks whether another gateway has the answer, and waits for a turn if none has.
     async fn prepare(&self, fetch: &Fetch) -> Result<Ready, shield::Error> {
-        match self.recall_shared(fetch).await {
-            Ok(landed) => Ok(Ready::Landed(Box::new(landed))),
-            Err(lease) => {
-                let permit = self.turn(fetch).await?;
-                Ok(Ready::Turn(Box::new(Right { permit, lease })))
-            }
-        }
+        let lease = match self.recall_shared(fetch).await {
+            Recalled::Landed(landed) => return Ok(Ready::Landed(landed)),
+            Recalled::Nothing(lease) => lease,
+            Recalled::Elsewhere => None,
+        };
+        let permit = self.turn(fetch).await?;
+        Ok(Ready::Turn(Box::new(Right { permit, lease })))
     }
 
-    /// Fetches in a task of its own, now that there is a permit; it is given back where another
-    /// gateway has the answer.
-    pub(super) fn spawn_admitted(
+    /// Refreshes what is stored in a task of its own, now that there is a permit; it is given back where
+    /// another gateway has the answer, or is asking for it.
+    pub(super) fn spawn_refresh(
         self: &Arc<Self>,
         fetch: Fetch,
+        stored: Arc<Entry>,
         permit: Permit,
         obligation: Obligation<Landing<Arc<Failure>>>,
     ) {
@@ -128,10 +133,15 @@ impl Gateway {
         tokio::spawn(async move {
             let own = Attempt::default();
             match gateway.recall_shared(&fetch).await {
-                Ok(landed) => {
-                    gateway.fulfil(obligation, Ok(landed));
+                Recalled::Landed(landed) => {
+                    gateway.fulfil(obligation, Ok(*landed));
                 }
-                Err(lease) => {
+                Recalled::Elsewhere => {
+                    let (stored, keys) = (Arc::clone(&stored), fetch.keys().clone());
+                    let as_it_is = gateway.cache.recalled(stored, keys);
+                    gateway.fulfil(obligation, Ok(as_it_is.shared()));
+                }
+                Recalled::Nothing(lease) => {
                     let right = Right { permit, lease };
                     gateway.fetch_for(&fetch, right, obligation, &own).await;
                 }
@@ -368,6 +378,7 @@ impl Gateway {
         if let (storable::Error::AnotherPerson, Place::Own(keys)) = (error, &fetch.place) {
             let answer = Entry::new(response, Lifetime::NONE).asked_after(number);
             self.cache.forget_spelling(keys, &answer);
+            self.share_gone(&fetch.workspace, keys, answer);
         }
     }
 

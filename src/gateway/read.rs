@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::cache::collapse::{self, Asker, Obligation};
 use crate::cache::control::RequestDirectives;
 use crate::cache::entry::Entry;
+use crate::cache::freshness::Verdict;
 use crate::cache::key::{CacheKey, Keys};
 use crate::cache::status::Reason;
 use crate::cache::{self, Landed, Landing};
@@ -61,7 +62,7 @@ pub(super) struct Read<'a> {
 }
 
 /// What a read has in common with equal ones.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Shared<'a> {
     /// What they collapse on; made when it is needed, for a hit has no need of it.
     flight: Option<&'a CacheKey>,
@@ -76,9 +77,8 @@ impl Gateway {
         let place = workspace.place(&lookup.person);
         let directives = RequestDirectives::of(lookup.headers);
         let found = self.recall(&place, lookup.query, &directives, lookup.now);
-        let is_suspect = self.is_suspect(workspace);
         let found = match found {
-            cache::Lookup::Fresh(entry) if !is_suspect => {
+            cache::Lookup::Fresh(entry) if !self.is_suspect(workspace) => {
                 return Step::Done(Answer::hit(entry, lookup.now));
             }
             found => found,
@@ -122,7 +122,7 @@ impl Gateway {
     /// Goes on with what memory has, and keeps in mind how it went.
     async fn read_on(self: &Arc<Self>, read: &Read<'_>, found: cache::Lookup) -> Answer {
         let found = if self.is_suspect(read.workspace) {
-            Box::pin(self.confirmed(read, found)).await
+            self.confirmed(read, found).await
         } else {
             found
         };
@@ -151,8 +151,11 @@ impl Gateway {
                     Answer::stale_for_want_of_budget(entry, read.now)
                 }
             }
-            cache::Lookup::Forward { .. } if read.directives.only_if_cached => {
-                Answer::refused(&Failure::OnlyIfCached)
+            cache::Lookup::Forward { reason, .. } if read.directives.only_if_cached => {
+                match self.recall_unasked(read).await {
+                    Some(landed) => Answer::forwarded(&landed, reason, false, self.clock.now()),
+                    None => Answer::refused(&Failure::OnlyIfCached),
+                }
             }
             cache::Lookup::Forward {
                 reason,
@@ -166,6 +169,12 @@ impl Gateway {
                     Some(shared) => self.read_together(read, shared, stored, covered).await,
                     None => self.read_alone(read, covered).await,
                 };
+                if let Ok((landed, _)) = &landed
+                    && landed.is_shared()
+                    && !landed.entry.freshness().is_fresh(self.clock.now())
+                {
+                    self.refresh(read, shared, &landed.entry);
+                }
                 self.or_stale(landed, cover, read, reason)
             }
         }
@@ -234,7 +243,7 @@ impl Gateway {
             .join(&flight, read.asker(Class::Refresh), read.now)
             && let Some(obligation) = joined.obligation
         {
-            self.spawn_admitted(fetch, permit, obligation);
+            self.spawn_refresh(fetch, Arc::clone(stored), permit, obligation);
         }
         true
     }
@@ -386,6 +395,10 @@ impl Gateway {
     fn is_recent(&self, landed: &Landed, read: &Read<'_>) -> bool {
         let freshness = landed.entry.freshness();
         let (now, directives) = (self.clock.now(), &read.directives);
+        if landed.is_shared() {
+            let verdict = self.cache.judge(&landed.entry, directives, now);
+            return matches!(verdict, Verdict::Serve | Verdict::ServeAndRevalidate);
+        }
         let demanding = directives.no_cache
             || directives
                 .max_age
@@ -436,7 +449,7 @@ impl Read<'_> {
         }
     }
 
-    fn fetch(
+    pub(super) fn fetch(
         &self,
         purpose: Purpose,
         stored: Option<Arc<Entry>>,
@@ -455,22 +468,18 @@ impl Read<'_> {
             request_id: self.request_id.to_header(),
             trace: self.request_id.trace(),
             purpose,
+            directives: self.directives,
             recalls: self.may_recall(),
         }
     }
 
-    /// Whether what another gateway got some time ago will do: not for a client that is particular
-    /// about age, and not where nothing is stored.
+    /// Whether what another gateway got some time ago may do: not for a client that wants Flameup asked,
+    /// and not where nothing is stored.
     fn may_recall(&self) -> bool {
         let RequestDirectives {
-            no_cache,
-            no_store,
-            max_age,
-            min_fresh,
-            ..
-        } = &self.directives;
-        let particular = *no_cache || *no_store || max_age.is_some() || min_fresh.is_some();
-        self.query.is_none() && !particular && !matches!(self.place, Place::Foreign(_))
+            no_cache, no_store, ..
+        } = self.directives;
+        self.shared().is_some() && !no_cache && !no_store
     }
 }
 

@@ -159,6 +159,17 @@ impl Link {
         Ok(called.await.map_err(|_| Error::Deadline)??)
     }
 
+    /// Waits until there is a connection, at most for `patience`.
+    pub async fn connected(&self, patience: Duration) {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let connected = async {
+            while self.connection.load().is_none() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let _ = timeout(patience, connected).await;
+    }
+
     /// A connection of one's own, for a command that blocks for up to `longest`.
     ///
     /// # Errors

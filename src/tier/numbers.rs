@@ -70,11 +70,24 @@ pub(super) enum Recalled {
     Hit,
     Negative,
     Miss,
+    /// What stood there was too old, or not what was asked for.
+    Stale,
     /// Somebody else fetches it.
     Busy,
     Error,
     /// What stood there did not open, or does not belong there.
     Broken,
+}
+
+impl Recalled {
+    /// What was found.
+    pub(super) fn of(is_absence: bool) -> Self {
+        if is_absence {
+            Self::Negative
+        } else {
+            Self::Hit
+        }
+    }
 }
 
 impl Numbers {
@@ -206,6 +219,7 @@ impl Numbers {
             Recalled::Hit => "hit",
             Recalled::Negative => "negative",
             Recalled::Miss => "miss",
+            Recalled::Stale => "stale",
             Recalled::Busy => "busy",
             Recalled::Error => "error",
             Recalled::Broken => "broken",

@@ -35,6 +35,9 @@ const HASHES_AT: usize = COUNT_AT + 2;
 /// Longest text that is sealed: the largest body that is taken in, its headers and names.
 const MOST_TEXT_BYTES: usize = MAX_BODY_BYTES + 64 * 1024;
 
+/// Largest record: a text that nothing could be saved of, and all around it.
+pub const MOST_BYTES: usize = MOST_TEXT_BYTES + 16 * 1024;
+
 /// What is shorter is not worth the time: a Person of some 560 bytes saves a third.
 const COMPRESS_ABOVE: usize = 1024;
 

@@ -11,7 +11,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{self, sleep};
 
 use super::link::{self, Call, Reply};
 use super::names::{Hash, WorkspaceNames};
@@ -52,11 +52,17 @@ pub struct Shelf {
     lease: Duration,
 }
 
+/// Records that may be looked at and found useless before the next is taken for useless as well.
+const MOST_REFUSED: usize = 3;
+
+/// What no moment of Redis' is later than.
+const NEVER: &str = "ffffffffffffffff";
+
 /// What the tier has for a lookup.
 #[derive(Debug)]
-pub enum Recall {
-    /// A person or an absence.
-    Found(Found),
+pub enum Recall<T> {
+    /// A person or an absence, as whoever asked has judged it.
+    Found(T),
     /// Nothing of use. Whoever asked for the lease has it now.
     Nothing(Option<Lease>),
     /// Nothing of use, and another gateway is fetching it.
@@ -72,6 +78,15 @@ pub struct Found {
     pub stored: Stored,
     /// When it was asked for, by our clock, or a little before.
     pub asked_at: Instant,
+}
+
+/// What a look at the tier found.
+enum Seen {
+    /// Something, and when it was asked for by Redis' clock.
+    Found(Found, u64),
+    /// Something that can be of no use to anybody: from then, or never to be opened.
+    Useless(Recalled, String),
+    Nothing,
 }
 
 /// The right to fetch for all gateways. Given back when it is dropped.
@@ -102,6 +117,8 @@ pub struct Writing {
     pub asked: Keys,
     /// Up to where changes had been applied when it was.
     pub position: Position,
+    /// Whether it is to be kept. Otherwise it is only said that whoever was called so is gone.
+    pub kept: bool,
     /// Given back when it is written, so that whoever waits for it finds it.
     pub lease: Option<Lease>,
 }
@@ -133,48 +150,88 @@ impl Shelf {
         &self.standing
     }
 
-    /// Looks for what is wanted; where another gateway is fetching it, until `patience` is over.
-    pub async fn recall_in_time(&self, wanted: Wanted<'_>, patience: Duration) -> Recall {
-        let give_up_at = self.tier.clock.now() + patience.min(LONGEST_WAIT);
+    /// Looks for what is wanted and does for whoever asks, as `judge` says; where another gateway is
+    /// fetching it, until `patience` is over.
+    ///
+    /// What does not do is as good as not there: the lease is to be had all the same.
+    pub async fn recall<T>(
+        &self,
+        wanted: Wanted<'_>,
+        patience: Duration,
+        mut judge: impl FnMut(Found) -> Option<T>,
+    ) -> Recall<T> {
+        let give_up_at = time::Instant::now() + patience.min(LONGEST_WAIT);
+        let after = wanted.after.and_then(|after| self.standing.redis_ms(after));
+        let mut held = after.map_or_else(String::new, digits);
+        let mut refused = 0;
         loop {
-            let recalled = self.recall(wanted).await;
-            let next = self.tier.clock.now() + LOOK_EVERY;
-            if !matches!(recalled, Recall::Busy) || next > give_up_at {
-                return recalled;
+            let holder = self.tier.holder();
+            let Ok(reply) = self.ask(wanted, &holder, &held).await else {
+                self.tier.numbers.recalled(Recalled::Error);
+                return Recall::Unreachable;
+            };
+            self.standing.heard(reply.value.0, reply.heard);
+            match self.read(wanted, &reply) {
+                Seen::Found(found, asked_at_ms) => {
+                    let is_absence = found.stored.is_absence();
+                    if let Some(judged) = judge(found) {
+                        self.tier.numbers.recalled(Recalled::of(is_absence));
+                        return Recall::Found(judged);
+                    }
+                    self.tier.numbers.recalled(Recalled::Stale);
+                    held = digits(asked_at_ms);
+                }
+                Seen::Useless(why, until) => {
+                    self.tier.recalled_in_vain(why);
+                    held = until;
+                }
+                Seen::Nothing => {
+                    let lease = self.lease(wanted, &reply.value.4, holder);
+                    if !matches!(lease, Recall::Busy) || !self.waits(give_up_at).await {
+                        self.tier.numbers.recalled(Recalled::Miss);
+                        return lease;
+                    }
+                    continue;
+                }
             }
-            sleep(LOOK_EVERY).await;
+            refused += 1;
+            if refused == MOST_REFUSED {
+                return Recall::Nothing(None);
+            }
         }
     }
 
-    /// Looks for what is wanted, once.
-    pub async fn recall(&self, wanted: Wanted<'_>) -> Recall {
-        let holder = self.tier.holder();
-        let recalled = match self.ask(wanted, &holder).await {
-            Ok(reply) => {
-                self.standing.heard(reply.value.0, reply.heard);
-                self.read(wanted, &reply, holder)
-            }
-            // It is counted with the call.
-            Err(_) => Recall::Unreachable,
-        };
-        self.tier.numbers.recalled(match &recalled {
-            Recall::Found(found) if found.stored.is_absence() => Recalled::Negative,
-            Recall::Found(_) => Recalled::Hit,
-            Recall::Nothing(_) => Recalled::Miss,
-            Recall::Busy => Recalled::Busy,
-            Recall::Unreachable => Recalled::Error,
-        });
-        recalled
+    /// Waits for the next look at what another gateway is fetching, if there is time for it.
+    async fn waits(&self, give_up_at: time::Instant) -> bool {
+        let waits = time::Instant::now() + LOOK_EVERY <= give_up_at;
+        if waits {
+            self.tier.numbers.recalled(Recalled::Busy);
+            sleep(LOOK_EVERY).await;
+        }
+        waits
+    }
+
+    fn lease<T>(&self, wanted: Wanted<'_>, word: &str, holder: Holder) -> Recall<T> {
+        let person = self.names.hash(wanted.keys.person().as_bytes());
+        match word {
+            "busy" => Recall::Busy,
+            "taken" => Recall::Nothing(Some(Lease {
+                tier: Arc::clone(&self.tier),
+                place: self.names.of('l', &person),
+                holder,
+            })),
+            _ => Recall::Nothing(None),
+        }
     }
 
     async fn ask(
         &self,
         wanted: Wanted<'_>,
         holder: &Holder,
+        held: &str,
     ) -> Result<Reply<Standings>, link::Error> {
         let person = self.names.hash(wanted.keys.person().as_bytes());
         let spelled = self.names.hash(wanted.keys.spelled().as_bytes());
-        let after_ms = wanted.after.and_then(|after| self.standing.redis_ms(after));
         let lease_ms = if wanted.leased {
             self.lease.as_millis()
         } else {
@@ -189,79 +246,64 @@ impl Shelf {
                 .arg(self.names.stem())
                 .arg(holder.as_str())
                 .arg(u64::try_from(lease_ms).unwrap_or(0))
-                .arg(after_ms.map_or_else(String::new, |ms| format!("{ms:016x}")));
+                .arg(held)
+                .arg(record::MOST_BYTES);
         });
         call.await
     }
 
-    fn read(&self, wanted: Wanted<'_>, reply: &Reply<Standings>, holder: Holder) -> Recall {
-        let Standings(time_ms, name, person, absence, lease) = &reply.value;
+    /// The later of what is there for a lookup: the person, or that there is none.
+    fn read(&self, wanted: Wanted<'_>, reply: &Reply<Standings>) -> Seen {
+        let Standings(time_ms, name, person, absence, _) = &reply.value;
+        let opened = [
+            self.open_person(wanted, name, person),
+            self.open_absence(wanted, absence),
+        ];
+        let opened: Result<Vec<_>, _> = opened.into_iter().flatten().collect();
+        let Ok(opened) = opened else {
+            return Seen::Useless(Recalled::Broken, NEVER.to_owned());
+        };
+        let latest = opened
+            .into_iter()
+            .max_by_key(|(label, _)| label.asked_at_ms);
+        let Some((label, stored)) = latest else {
+            return Seen::Nothing;
+        };
         let time = Time {
             ms: *time_ms,
-            heard: reply.heard,
-            under_way: reply.heard.saturating_duration_since(reply.sent),
+            sent: reply.sent,
         };
-        let person = self.read_person(wanted, name, person, time);
-        let absence = self.read_absence(wanted, absence, time);
-        match (person, absence) {
-            // Flameup was asked later for the one than for the other.
-            (Some(person), Some(absence)) if absence.asked_at > person.asked_at => {
-                Recall::Found(absence)
-            }
-            (Some(found), _) | (None, Some(found)) => Recall::Found(found),
-            (None, None) if lease == "busy" => Recall::Busy,
-            (None, None) => Recall::Nothing((lease == "taken").then(|| {
-                Lease {
-                    tier: Arc::clone(&self.tier),
-                    place: self
-                        .names
-                        .of('l', &self.names.hash(wanted.keys.person().as_bytes())),
-                    holder,
-                }
-            })),
+        let useful = time.moment(label.asked_at_ms).filter(|asked_at| {
+            let age = reply.heard.saturating_duration_since(*asked_at);
+            // One's own record, translated there and back, is never later than what is held here.
+            age < self.bound(&stored) && wanted.after.is_none_or(|after| *asked_at > after)
+        });
+        match useful {
+            Some(asked_at) => Seen::Found(Found { stored, asked_at }, label.asked_at_ms),
+            None => Seen::Useless(Recalled::Stale, digits(label.asked_at_ms)),
         }
     }
 
-    fn read_person(
-        &self,
-        wanted: Wanted<'_>,
-        name: &[u8],
-        person: &[u8],
-        time: Time,
-    ) -> Option<Found> {
+    fn open_person(&self, wanted: Wanted<'_>, name: &[u8], person: &[u8]) -> Option<Opened> {
         if person.is_empty() {
             return None;
         }
         let seal = &self.tier.seal;
         let own = self.names.hash(wanted.keys.person().as_bytes());
         let name = Label::open_name(seal, &self.names.of('n', &own), name);
-        let found = name.and_then(|name| {
+        Some(name.and_then(|name| {
             let target = name.hashes.first().ok_or(record::Error::Broken)?;
             Label::open(seal, &self.names.of('p', target), person)
-        });
-        self.usable(found, time)
+        }))
     }
 
-    fn read_absence(&self, wanted: Wanted<'_>, absence: &[u8], time: Time) -> Option<Found> {
+    fn open_absence(&self, wanted: Wanted<'_>, absence: &[u8]) -> Option<Opened> {
         if absence.is_empty() {
             return None;
         }
         let spelled = self.names.hash(wanted.keys.spelled().as_bytes());
         let place = self.names.of('a', &spelled);
-        self.usable(Label::open(&self.tier.seal, &place, absence), time)
-    }
-
-    /// What was opened, if it can be told how old it is, and that it is not too old.
-    fn usable(&self, opened: Result<(Label, Stored), record::Error>, time: Time) -> Option<Found> {
-        let Ok((label, stored)) = opened else {
-            self.tier.numbers.recalled(Recalled::Broken);
-            return None;
-        };
-        let age = time.age_of(label.asked_at_ms)?;
-        (age < self.bound(&stored)).then_some(Found {
-            asked_at: time.heard.checked_sub(age)?,
-            stored,
-        })
+        Some(Label::open(&self.tier.seal, &place, absence))
     }
 
     /// How old a response may become and be of use to anybody.
@@ -286,7 +328,8 @@ impl Shelf {
                 .arg(self.names.stem())
                 .arg(&prepared.record)
                 .arg(prepared.ttl_ms)
-                .arg(prepared.asked.as_str());
+                .arg(prepared.asked.as_str())
+                .arg(prepared.spelled.as_str());
             for (hash, leads) in &prepared.leads {
                 script.arg(hash.as_str()).arg(leads);
             }
@@ -310,16 +353,24 @@ impl Shelf {
             entry,
             asked,
             position,
+            kept,
             ..
         } = writing;
         let stored = Stored::of(entry).ok()?;
         let now = self.tier.clock.now();
-        let bound = self.bound(&stored);
-        let left = bound.checked_sub(entry.freshness().current_age(now))?;
+        let left = self.bound(&stored);
+        let left = left.checked_sub(entry.freshness().current_age(now));
+        let ttl_ms = if *kept {
+            let left_ms = u64::try_from(left?.as_millis()).ok();
+            left_ms.filter(|ms| *ms > 0)?
+        } else {
+            0
+        };
         let person = self.names.hash(asked.person().as_bytes());
+        let spelled = self.names.hash(asked.spelled().as_bytes());
         let (kind, own) = match entry.claims().who() {
             Some(who) => (Kind::Person, self.names.hash(who)),
-            None => (Kind::Absence, self.names.hash(asked.spelled().as_bytes())),
+            None => (Kind::Absence, spelled.clone()),
         };
         let label = Label {
             kind,
@@ -335,8 +386,9 @@ impl Shelf {
         Some(Prepared {
             record: label.seal(&self.tier.seal, &place, &stored).ok()?,
             place,
-            ttl_ms: u64::try_from(left.as_millis()).ok().filter(|ms| *ms > 0)?,
+            ttl_ms,
             asked: person,
+            spelled,
             leads,
         })
     }
@@ -393,22 +445,29 @@ impl redis::FromRedisValue for Standings {
     }
 }
 
-/// A moment at Redis and here.
+/// What a record says, if it opens.
+type Opened = Result<(Label, Stored), record::Error>;
+
+/// A moment at Redis that came after one here.
 #[derive(Clone, Copy, Debug)]
 struct Time {
     ms: u64,
-    heard: Instant,
-    /// How long the answer took, some part of which lies after that moment.
-    under_way: Duration,
+    sent: Instant,
 }
 
 impl Time {
-    /// How old is what was asked for at a moment of Redis'; rather too old than too young. `None` if
-    /// that has not come yet.
-    fn age_of(self, asked_at_ms: u64) -> Option<Duration> {
-        let age_ms = self.ms.checked_sub(asked_at_ms)?;
-        Some(Duration::from_millis(age_ms) + self.under_way + TICK)
+    /// When it was, by our clock, that it was so late at Redis; rather too early than too late.
+    /// `None` if that has not come yet.
+    fn moment(self, redis_ms: u64) -> Option<Instant> {
+        let before = self.ms.checked_sub(redis_ms)?;
+        self.sent
+            .checked_sub(Duration::from_millis(before).saturating_add(TICK))
     }
+}
+
+/// A moment of Redis' as records have it.
+fn digits(ms: u64) -> String {
+    format!("{ms:016x}")
 }
 
 /// A response as it is stored.
@@ -417,6 +476,7 @@ struct Prepared {
     record: Vec<u8>,
     ttl_ms: u64,
     asked: Hash,
+    spelled: Hash,
     leads: Vec<(Hash, Vec<u8>)>,
 }
 

@@ -66,3 +66,72 @@ async fn write_all(mut waiting: Receiver<Waiting>, numbers: Arc<Numbers>) {
         numbers.written(Some(written));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::cache::entry::{Entry, Lifetime};
+    use crate::cache::freshness::StaleWindows;
+    use crate::cache::key::Keys;
+    use crate::clock::Clock;
+    use crate::tier::position::Position;
+    use crate::tier::{Settings, Shared};
+    use crate::upstream::Response;
+
+    fn writing(body: usize) -> Writing {
+        let response = Response {
+            status: StatusCode::NOT_FOUND,
+            headers: HeaderMap::new(),
+            body: Bytes::from(vec![b' '; body]),
+            requested_at: Instant::now(),
+        };
+        Writing {
+            entry: Arc::new(Entry::new(&response, Lifetime::NONE)),
+            asked: Keys::of_id(0, "u1", false),
+            position: Position::default(),
+            kept: true,
+            lease: None,
+        }
+    }
+
+    /// How many of these are dropped while nothing is written yet.
+    fn dropped(writings: impl Iterator<Item = Writing>) -> usize {
+        let mut registry = Registry::default();
+        let settings = Settings {
+            windows: StaleWindows::NONE,
+            longest_fetch: std::time::Duration::from_secs(1),
+        };
+        let config = crate::tier::tests::config(&["a"]);
+        let names = ["acme"].into_iter();
+        let shared = Shared::new(&config, names, settings, Clock::system(), &mut registry);
+        let shared = shared.expect("a tier");
+        for writing in writings {
+            shared.write(0, writing);
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("encoded");
+        let mut lines = text.lines();
+        let count =
+            lines.find_map(|line| line.strip_prefix("redis_writes_total{result=\"dropped\"} "));
+        count.map_or(0, |count| count.parse().expect("a number"))
+    }
+
+    // All of these on one thread, so that nothing is written before all has been asked for.
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_dropped_and_counted() {
+        let many = (0..MOST_WAITING + 3).map(|_| writing(1));
+        assert_eq!(dropped(many), 3);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_are_bounded_too() {
+        let large = (0..5).map(|_| writing(MOST_BYTES / 4));
+        assert_eq!(dropped(large), 1);
+    }
+}
