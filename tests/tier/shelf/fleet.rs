@@ -1,0 +1,231 @@
+//! Gateways before one sandbox and one redis-server, on the machine's own clock: Redis has no other.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use flameup_gateway::clock::Clock;
+use flameup_gateway::config::{Config, ListenAddress, Sources};
+use flameup_gateway::sandbox::{DEMO_KEY, Options, Sandbox};
+use flameup_gateway::serve::Running;
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::client::{Client, Response};
+
+/// The longest that anything is waited for; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A redis-server, ended with this.
+pub(crate) struct Redis {
+    port: u16,
+    process: Option<Child>,
+    _directory: TempDir,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let directory = TempDir::new().expect("a directory");
+        let binary = std::env::var("FLAMEUP_TEST_REDIS_SERVER");
+        let process = Command::new(binary.unwrap_or_else(|_| "redis-server".to_owned()))
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("install redis-server; tests/run.sh does");
+        let redis = Self {
+            port,
+            process: Some(process),
+            _directory: directory,
+        };
+        let began = Instant::now();
+        while redis.try_connect().is_none() {
+            assert!(began.elapsed() < PATIENCE, "redis-server does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        redis
+    }
+
+    fn try_connect(&self) -> Option<redis::Connection> {
+        let client = redis::Client::open(("127.0.0.1", self.port)).ok()?;
+        client.get_connection().ok()
+    }
+
+    /// A client of its own, which may do anything.
+    pub(crate) fn connect(&self) -> redis::Connection {
+        self.try_connect().expect("redis-server listens")
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops the process, or lets it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it runs").id();
+        let sent = Command::new("kill")
+            .args([signal, &process.to_string()])
+            .status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// What stands there under names of this kind.
+    pub(crate) fn all(&self, kind: &str) -> Vec<(String, Vec<u8>)> {
+        let mut connection = self.connect();
+        let pattern = format!("*:{kind}:*");
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(pattern)
+            .query(&mut connection)
+            .expect("the keys");
+        let value = |key: String| {
+            let value = redis::cmd("GET").arg(&key).query(&mut connection);
+            (key, value.expect("the value"))
+        };
+        keys.into_iter().map(value).collect()
+    }
+
+    pub(crate) fn set(&self, key: &str, value: &[u8]) {
+        let mut connection = self.connect();
+        let set = redis::cmd("SET").arg(key).arg(value).exec(&mut connection);
+        set.expect("written");
+    }
+
+    pub(crate) fn clear(&self) {
+        let cleared = redis::cmd("FLUSHALL").exec(&mut self.connect());
+        cleared.expect("cleared");
+    }
+
+    /// Waits until so many stand there under names of this kind.
+    pub(crate) async fn holds(&self, kind: &str, count: usize) {
+        until(|| self.all(kind).len() == count).await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A sandbox and a Redis, for any number of gateways.
+pub(crate) struct Fleet {
+    pub(crate) flameup: Sandbox,
+    pub(crate) redis: Redis,
+    key: NamedTempFile,
+    config: String,
+}
+
+/// One gateway of a fleet.
+pub(crate) struct Gateway {
+    pub(crate) running: Running,
+}
+
+impl Fleet {
+    pub(crate) async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// A fleet whose gateways have these lines in their configuration.
+    pub(crate) async fn with(config: &str) -> Self {
+        let options = Options::default().unlimited().clock(Clock::system());
+        let flameup = Sandbox::start(options).await;
+        let mut key = NamedTempFile::new().expect("a file");
+        writeln!(key, "{}", "k".repeat(48)).expect("written");
+        Self {
+            flameup: flameup.expect("the sandbox listens"),
+            redis: Redis::start(),
+            key,
+            config: config.to_owned(),
+        }
+    }
+
+    /// One more gateway; with an empty memory, as after a restart.
+    pub(crate) async fn gateway(&self) -> Gateway {
+        self.gateway_with("redis.timeout = \"1s\"").await
+    }
+
+    pub(crate) async fn gateway_with(&self, lines: &str) -> Gateway {
+        let config = format!(
+            "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
+             upstream.base_url = \"{}\"\nredis.url = \"redis://127.0.0.1:{}\"\n\
+             redis.encryption_key_file = {:?}\n\
+             workspaces.default.budget.requests = 1_000_000\n{lines}\n{}",
+            self.flameup.base_url(),
+            self.redis.port,
+            self.key.path(),
+            self.config,
+        );
+        let environment = [("FLAMEUP_API_KEY".to_owned(), DEMO_KEY.to_owned())];
+        let loaded = Config::load(&Sources::inline(config, environment));
+        let loaded = loaded.expect("the test's configuration is valid");
+        let running = Running::start(&loaded.config, Clock::system()).await;
+        Gateway {
+            running: running.expect("the gateway starts"),
+        }
+    }
+
+    /// Requests that reached the sandbox.
+    pub(crate) fn forwards(&self) -> usize {
+        self.flameup.received().len()
+    }
+
+    pub(crate) fn body(&self, external_id: &str) -> bytes::Bytes {
+        let body = self.flameup.people().body_by_external_id(external_id);
+        body.expect("the sandbox has this person")
+    }
+}
+
+impl Gateway {
+    pub(crate) async fn get(&self, target: &str) -> Response {
+        self.get_with(target, "").await
+    }
+
+    /// A GET with this `Cache-Control`.
+    pub(crate) async fn get_with(&self, target: &str, directives: &str) -> Response {
+        let address = address(&self.running.addresses()[0]);
+        let headers = [("cache-control", directives)];
+        let mut client = Client::connect(address).await;
+        client.send("GET", target, &headers).await
+    }
+
+    /// A number of the metrics, zero if it is not there.
+    pub(crate) async fn metric(&self, sample: &str) -> u64 {
+        let admin = self.running.admin_address().expect("an admin listener");
+        let mut client = Client::connect(address(admin)).await;
+        let text = client.get("/metrics").await.body;
+        let text = std::str::from_utf8(&text).expect("text");
+        let prefix = format!("flameup_gateway_redis_{sample} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// Makes the gateway believe that it may have missed changes, or not.
+    pub(crate) fn suspect(&self, suspect: bool) {
+        let shared = self.running.gateway().shared().expect("it shares");
+        let shelf = shared.shelf(0).expect("the default workspace");
+        shelf.standing().suspect(suspect);
+    }
+}
+
+fn address(address: &ListenAddress) -> std::net::SocketAddr {
+    match address {
+        ListenAddress::Tcp(address) => *address,
+        ListenAddress::Unix(path) => panic!("{} is no TCP address", path.display()),
+    }
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "it never came to be");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
