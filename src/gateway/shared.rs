@@ -108,7 +108,7 @@ impl Gateway {
         leased: bool,
         patience: Duration,
     ) -> Recall<Landed> {
-        let Some(shelf) = self.shelf(&fetch.workspace).filter(|_| fetch.recalls) else {
+        let Some(second) = self.shelf(&fetch.workspace).filter(|_| fetch.recalls) else {
             return Recall::Nothing(None);
         };
         let stored = fetch.stored.as_ref();
@@ -123,7 +123,7 @@ impl Gateway {
             let started = std::mem::replace(&mut started, self.cache.fetch_begins());
             self.land_shared(fetch, &found, started)
         };
-        shelf.recall(wanted, patience, judge).await
+        second.recall(wanted, patience, judge).await
     }
 
     /// Has other gateways told of what landed, if it is worth keeping.
@@ -194,15 +194,10 @@ impl Gateway {
         let landed = cache.landed(entry, status, storing, keys.clone(), started);
         let entry = match cache.adopt(&landed, &fetch.directives, now)? {
             Lookup::Fresh(entry) => entry,
-            Lookup::Stale(entry) if self.may_serve_stale(fetch) => entry,
+            Lookup::Stale(entry) if may_serve_stale(fetch) => entry,
             Lookup::Stale(_) | Lookup::Forward { .. } => return None,
         };
         Some(cache.recalled(entry, keys.clone()).shared())
-    }
-
-    /// Whether something stale does: not where that is held already, nor while the key is refused.
-    fn may_serve_stale(&self, fetch: &Fetch) -> bool {
-        fetch.stored.is_none() && !fetch.workspace.shield().is_key_refused()
     }
 
     /// A person, who has to prove that they are whom the lookup means, and of this workspace.
@@ -228,6 +223,11 @@ impl Gateway {
         let entry = Entry::new(response, lifetime).claiming(claims.claims());
         (entry, storing)
     }
+}
+
+/// Whether something stale does: not where that is held already, nor while the key is refused.
+fn may_serve_stale(fetch: &Fetch) -> bool {
+    fetch.stored.is_none() && !fetch.workspace.shield().is_key_refused()
 }
 
 /// The lifetime that another gateway gave, and no longer than we would.

@@ -155,11 +155,11 @@ impl Fleet {
         let config = format!(
             "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
              upstream.base_url = \"{}\"\nredis.url = \"redis://127.0.0.1:{}\"\n\
-             redis.encryption_key_file = {:?}\n\
+             redis.encryption_key_file = \"{}\"\n\
              workspaces.default.budget.requests = 1_000_000\n{lines}\n{}",
             self.flameup.base_url(),
             self.redis.port,
-            self.key.path(),
+            self.key.path().display(),
             self.config,
         );
         let environment = [("FLAMEUP_API_KEY".to_owned(), DEMO_KEY.to_owned())];
@@ -209,8 +209,8 @@ impl Gateway {
     /// Makes the gateway believe that it may have missed changes, or not.
     pub(crate) fn suspect(&self, suspect: bool) {
         let shared = self.running.gateway().shared().expect("it shares");
-        let shelf = shared.shelf(0).expect("the default workspace");
-        shelf.standing().suspect(suspect);
+        let second = shared.shelf(0).expect("the default workspace");
+        second.standing().suspect(suspect);
     }
 }
 
