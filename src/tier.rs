@@ -40,7 +40,6 @@ use crate::config;
 use crate::workspace::Workspace;
 use link::Link;
 use names::Names;
-use numbers::Numbers;
 use numbers::{Numbers, Recalled};
 use purse::Purse;
 use seal::Seal;
