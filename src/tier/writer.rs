@@ -77,9 +77,11 @@ mod tests {
 
     use super::*;
     use crate::cache::entry::{Entry, Lifetime};
+    use crate::cache::fixture::workspace;
     use crate::cache::freshness::StaleWindows;
     use crate::cache::key::Keys;
     use crate::clock::Clock;
+    use crate::config::EmailCase;
     use crate::tier::position::Position;
     use crate::tier::{Settings, Shared};
     use crate::upstream::Response;
@@ -108,8 +110,14 @@ mod tests {
             longest_fetch: std::time::Duration::from_secs(1),
         };
         let config = crate::tier::tests::config(&["a"]);
-        let names = ["acme"].into_iter();
-        let shared = Shared::new(&config, names, settings, Clock::system(), &mut registry);
+        let workspaces = [Arc::new(workspace(0, EmailCase::Insensitive))];
+        let shared = Shared::new(
+            &config,
+            workspaces.iter(),
+            settings,
+            Clock::system(),
+            &mut registry,
+        );
         let shared = shared.expect("a tier");
         for writing in writings {
             shared.write(0, writing);
