@@ -14,6 +14,8 @@ mod machine;
 mod manual;
 #[path = "deploy/monitoring.rs"]
 mod monitoring;
+#[path = "deploy/redis.rs"]
+mod redis;
 
 /// The program under test.
 const GATEWAY: &str = env!("CARGO_BIN_EXE_flameup-gateway");

@@ -21,6 +21,7 @@ fn the_chart_has_nothing_to_object_to() {
     for values in [
         "deploy/helm/flameup-gateway/values.yaml",
         "deploy/helm/example.yaml",
+        "deploy/helm/example-redis.yaml",
     ] {
         let mut helm = command(tool("helm"));
         printed(helm.args([

@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import tomllib
 
 import kubernetes_validate
 import yaml
@@ -23,14 +24,18 @@ MOUNTED = "/run/secrets"
 def main():
     bases = kustomize("example-egress")
     chart = helm("--values", "deploy/helm/example.yaml")
+    shared = kustomize("example-redis")
+    shared_chart = helm("--values", "deploy/helm/example-redis.yaml")
     sidecar = kustomize("example-sidecar")
-    for manifests in (bases, chart, sidecar, kustomize("egress"), helm()):
+    for manifests in (bases, chart, shared, shared_chart, sidecar, kustomize("egress"), helm()):
         for manifest in manifests:
             kubernetes_validate.validate(manifest, "1.37", strict=True)
     for manifests in (bases, chart):
         check_selectors(manifests)
         check_configuration({}, gateway_toml(manifests), accepted=True)
-    check_one_pod(bases, chart)
+    check_shared(shared, shared_chart)
+    check_one_pod(bases, chart, "flameup-gateway", "flameup-only")
+    check_one_pod(shared, shared_chart, "flameup-gateway")
     check_configuration({}, gateway_toml(kustomize("egress")), accepted=False)
     check_configuration({}, gateway_toml(helm()), accepted=False)
     check_sidecar(sidecar)
@@ -90,15 +95,29 @@ def check_selectors(manifests):
     assert wanted == [rule["name"]["as"] for rule in adapter["rules"]], wanted
 
 
-def check_one_pod(bases, chart):
+def check_shared(*ways):
+    """Replicas that share a Redis may reach it, and are told how many they are."""
+    told = []
+    for manifests in ways:
+        toml = gateway_toml(manifests)
+        check_configuration({}, toml, accepted=True)
+        redis = tomllib.loads(toml)["redis"]
+        told.append(redis)
+        port = int(redis["url"].rpartition(":")[2])
+        assert only(manifests, "Deployment")["spec"]["replicas"] == redis["replicas"], redis
+        egress = only(manifests, "NetworkPolicy")["spec"]["egress"]
+        assert any({"port": port} in rule["ports"] for rule in egress), egress
+    assert told[0] == told[1], told
+
+
+def check_one_pod(bases, chart, *policies):
     """The same pod and the same network, whichever way it came about."""
     pods = []
     for manifests in (bases, chart):
         pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
         pod["volumes"][0]["configMap"]["name"] = "any"
         pod["containers"][0].pop("imagePullPolicy", None)
-        names = ("flameup-gateway", "flameup-only")
-        pods.append([pod] + [only(manifests, "NetworkPolicy", name)["spec"] for name in names])
+        pods.append([pod] + [only(manifests, "NetworkPolicy", name)["spec"] for name in policies])
     assert pods[0] == pods[1], json.dumps(pods, indent=1)
 
 
@@ -138,17 +157,31 @@ def helm_sidecar():
 
 
 def check_compose():
-    environment = {**os.environ, "CLIENT_TOKEN_SHA256": "0" * 64}
-    command = [TOOLS / "docker-compose", "-f", "deploy/compose.yaml", "config", "--format", "json"]
-    project = json.loads(run(command, env=environment).stdout)
-    gateway = project["services"]["gateway"]
+    alone = compose("compose.yaml")["gateway"]
+    check_configuration(alone["environment"], "", accepted=True)
+    shared = compose("compose.yaml", "compose.redis.yaml")
+    gateway, redis = shared["gateway"], shared["redis"]
     check_configuration(gateway["environment"], "", accepted=True)
-    for service in project["services"].values():
+    replicas = gateway["environment"]["FLAMEUP_GATEWAY__REDIS__REPLICAS"]
+    assert gateway["deploy"]["replicas"] == int(replicas), replicas
+    assert set(redis["networks"]) <= set(gateway["networks"]), "they cannot meet"
+    assert len(gateway["ports"]) == 1 and gateway["ports"][0]["published"] == "8080-8082", gateway["ports"]
+
+
+def compose(*files):
+    """The services that Compose makes of these files, all of whose own files are there."""
+    environment = {**os.environ, "CLIENT_TOKEN_SHA256": "0" * 64}
+    chosen = [part for file in files for part in ("-f", f"deploy/{file}")]
+    command = [TOOLS / "docker-compose", *chosen, "config", "--format", "json"]
+    services = json.loads(run(command, env=environment).stdout)["services"]
+    for service in services.values():
         for volume in service.get("volumes", []):
             if volume["type"] == "bind":
                 assert pathlib.Path(volume["source"]).exists(), volume["source"]
-    dockerfile = pathlib.Path(gateway["build"]["context"]) / gateway["build"]["dockerfile"]
+    build = services["gateway"]["build"]
+    dockerfile = pathlib.Path(build["context"]) / build["dockerfile"]
     assert dockerfile.exists(), dockerfile
+    return services
 
 
 def check_configuration(environment, toml, accepted):
@@ -157,7 +190,7 @@ def check_configuration(environment, toml, accepted):
         secrets = pathlib.Path(made) / "secrets"
         for directory in (secrets, secrets / "flameup-gateway"):
             directory.mkdir()
-            for name in ("flameup-api-key", "admin-token"):
+            for name in ("flameup-api-key", "admin-token", "l2-key", "redis-password"):
                 (directory / name).write_text("0123456789abcdef0123456789abcdef")
         moved = {name: value.replace(MOUNTED, str(secrets)) for name, value in environment.items()}
         file = pathlib.Path(made) / "gateway.toml"

@@ -10,6 +10,7 @@ use std::process::{Child, ChildStderr, Stdio};
 use flameup_gateway::sandbox::{ApiKey, DEMO_KEY, Options, Sandbox};
 use serde_json::Value;
 
+use super::redis::Redis;
 use super::{GATEWAY, command, printed, tool};
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
@@ -116,7 +117,8 @@ fn labels(matchers: &str) -> BTreeSet<String> {
 
 /// The samples that a gateway shows once everything has happened to it, with their labels.
 fn shown_after_traffic(flameup: &Sandbox) -> BTreeMap<String, BTreeSet<String>> {
-    let gateway = Gateway::before(flameup);
+    let redis = Redis::start();
+    let gateway = Gateway::before(flameup, &redis);
     let get = |id: &str, headers: &str| {
         let target = format!("/api/v1/people/{id}");
         ask(&gateway.address, &format!("GET {target}"), headers, "")
@@ -148,6 +150,11 @@ fn shown_after_traffic(flameup: &Sandbox) -> BTreeMap<String, BTreeSet<String>> 
         answer.starts_with("HTTP/1.1 429 ")
     });
     assert!(refused, "there is no end to the budget");
+    // It hears of changes that others tell of.
+    let other = Gateway::before(flameup, &redis);
+    let changed = r#"{"traits":{"first_name":"New"}}"#;
+    let json = "Content-Type: application/json\r\n";
+    ask(&other.address, "PUT /api/v1/people/user_1", json, changed);
     let metrics = ask(&gateway.admin, "GET /metrics", "", "");
     let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in metrics.lines().filter(|line| line.starts_with(PREFIX)) {
@@ -160,7 +167,7 @@ fn shown_after_traffic(flameup: &Sandbox) -> BTreeMap<String, BTreeSet<String>> 
 }
 
 /// One request, and the whole answer as text.
-fn ask(address: &str, line: &str, headers: &str, body: &str) -> String {
+pub(super) fn ask(address: &str, line: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let length = body.len();
     let request = format!(
@@ -174,20 +181,21 @@ fn ask(address: &str, line: &str, headers: &str, body: &str) -> String {
 }
 
 /// The program, serving. Dropping it ends it.
-struct Gateway {
+pub(super) struct Gateway {
     process: Child,
-    address: String,
-    admin: String,
+    pub(super) address: String,
+    pub(super) admin: String,
 }
 
 impl Gateway {
-    fn before(flameup: &Sandbox) -> Self {
+    pub(super) fn before(flameup: &Sandbox, redis: &Redis) -> Self {
         let mut process = command(GATEWAY)
             .arg("serve")
             .env("FLAMEUP_API_KEY", DEMO_KEY)
             .env("FLAMEUP_GATEWAY__SERVER__LISTEN", "127.0.0.1:0")
             .env("FLAMEUP_GATEWAY__ADMIN__LISTEN", "127.0.0.1:0")
             .env("FLAMEUP_GATEWAY__UPSTREAM__BASE_URL", flameup.base_url())
+            .envs(redis.settings())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");

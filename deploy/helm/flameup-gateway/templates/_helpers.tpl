@@ -43,6 +43,28 @@ workspace = {{ $client.workspace | default "default" | toJson }}
 {{ $key }} = {{ $value | toJson }}
 {{- end }}
 {{- end }}
+{{- with .Values.redis }}
+{{- if .url }}
+
+[redis]
+url = {{ .url | toJson }}
+{{- with .username }}
+username = {{ . | toJson }}
+{{- end }}
+{{- with .passwordKey }}
+password_file = {{ printf "/run/secrets/flameup-gateway/%s" . | toJson }}
+{{- end }}
+{{- with .caKey }}
+ca_file = {{ printf "/run/secrets/flameup-gateway/%s" . | toJson }}
+{{- end }}
+encryption_key_file = [
+{{- range .encryptionKeys }}
+  {{ printf "/run/secrets/flameup-gateway/%s" . | toJson }},
+{{- end }}
+]
+replicas = {{ max 1 (ternary $.Values.autoscaling.maxReplicas $.Values.replicas $.Values.autoscaling.enabled) }}
+{{- end }}
+{{- end }}
 {{- with .Values.config }}
 
 {{ . | trim }}
