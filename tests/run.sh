@@ -88,8 +88,8 @@ target_directory() {
     | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
-# Installs the interpreters of tests/clients, what they import, what benches/hit.rs counts with, and what
-# tests/deploy.rs looks with, as far as they are missing.
+# Installs the interpreters of tests/clients, what they import, what benches/hit.rs counts with, what
+# tests/deploy.rs looks with, and the Redis of tests/tier, as far as they are missing.
 install_tools() {
   local packages=()
   has curl || packages+=(curl)
@@ -103,6 +103,8 @@ install_tools() {
   has chromedriver || packages+=(chromium-driver)
   has systemd-analyze || packages+=(systemd)
   has dpkg-shlibdeps || packages+=(dpkg-dev)
+  has redis-server || packages+=(redis-server)
+  has redis-cli || packages+=(redis-tools)
   # Debian's requests is of use only to Debian's Python: another one on PATH does not see it.
   local debians=/usr/bin/python3
   if ! python_has_requests && [[ $(command -v python3 || echo $debians) == "$debians" ]]; then
@@ -129,9 +131,21 @@ install_packages() {
   fi
   as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -qq)
   # Package lists that are partly out of reach may still name all that is needed.
+  start_no_services
   "${as_root[@]}" update || echo "apt-get update failed; trying to install all the same" >&2
   "${as_root[@]}" install -y --no-install-recommends "$@" \
     || give_up "missing, and apt-get could not install: $*"
+}
+
+# Packages with a server would start it; here only tests start any. Whoever has a policy keeps it.
+start_no_services() {
+  local policy=/usr/sbin/policy-rc.d as_root=()
+  [[ $(id -u) == 0 ]] || as_root=(sudo -n)
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
+    trap "${as_root[*]} rm -f $policy" EXIT
+  fi
 }
 
 # Succeeds if the Python the tests will take has requests; tests/clients.rs looks in the same order.
@@ -170,6 +184,7 @@ tools_work() {
   valgrind --version >/dev/null || broken+=(valgrind)
   chromium --version >/dev/null || broken+=(chromium)
   chromedriver --version >/dev/null || broken+=(chromedriver)
+  redis-server --version >/dev/null || broken+=(redis-server)
   if [[ ${#broken[@]} != 0 ]]; then
     give_up "missing or not working: ${broken[*]}"
   fi
