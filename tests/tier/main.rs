@@ -3,4 +3,6 @@
 #[expect(dead_code, reason = "shared with the tests of one gateway")]
 #[path = "../gateway/support/client.rs"]
 mod client;
+mod fleet;
+mod purse;
 mod shelf;

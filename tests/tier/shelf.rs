@@ -1,14 +1,12 @@
 //! The second tier: what one gateway has fetched is there for all, and nothing else is.
 
-mod fleet;
-
 use std::time::{Duration, Instant};
 
 use flameup_gateway::sandbox::Matcher;
 use tokio::time::sleep;
 
 use crate::client::Response;
-use fleet::{Fleet, until};
+use crate::fleet::{Fleet, until};
 
 const ADA: &str = "/api/v1/people/user_1";
 const BOB: &str = "/api/v1/people/user_2";

@@ -134,8 +134,14 @@ impl Fleet {
 
     /// A fleet whose gateways have these lines in their configuration.
     pub(crate) async fn with(config: &str) -> Self {
-        let options = Options::default().unlimited().clock(Clock::system());
-        let flameup = Sandbox::start(options).await;
+        let unlimited = Options::default().unlimited();
+        let budget = "workspaces.default.budget.requests = 1_000_000";
+        Self::of(unlimited, &format!("{budget}\n{config}")).await
+    }
+
+    /// A fleet before a sandbox with these options.
+    pub(crate) async fn of(options: Options, config: &str) -> Self {
+        let flameup = Sandbox::start(options.clock(Clock::system())).await;
         let mut key = NamedTempFile::new().expect("a file");
         writeln!(key, "{}", "k".repeat(48)).expect("written");
         Self {
@@ -155,8 +161,7 @@ impl Fleet {
         let config = format!(
             "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
              upstream.base_url = \"{}\"\nredis.url = \"redis://127.0.0.1:{}\"\n\
-             redis.encryption_key_file = \"{}\"\n\
-             workspaces.default.budget.requests = 1_000_000\n{lines}\n{}",
+             redis.encryption_key_file = \"{}\"\n{lines}\n{}",
             self.flameup.base_url(),
             self.redis.port,
             self.key.path().display(),
@@ -183,6 +188,15 @@ impl Fleet {
 }
 
 impl Gateway {
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        address(&self.running.addresses()[0])
+    }
+
+    /// A GET from whoever listens there.
+    pub(crate) async fn get_from(address: std::net::SocketAddr, target: &str) -> Response {
+        Client::connect(address).await.get(target).await
+    }
+
     pub(crate) async fn get(&self, target: &str) -> Response {
         self.get_with(target, "").await
     }

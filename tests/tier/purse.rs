@@ -1,0 +1,200 @@
+//! One budget: what several gateways send together stays within the limit of the one key.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use flameup_gateway::sandbox::limiter::Kind;
+use flameup_gateway::sandbox::{LimiterOptions, Options};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::fleet::{Fleet, Gateway, Redis};
+
+const WINDOW: Duration = Duration::from_secs(4);
+const LIMIT: u32 = 40;
+
+/// Units that a gateway has leased at most.
+const LEASE: usize = 10;
+
+/// A fleet before a Flameup that allows ten requests a second, by this kind of window.
+async fn limited(kind: Kind) -> Fleet {
+    let limiter = LimiterOptions {
+        kind,
+        limit: LIMIT,
+        window: WINDOW,
+        ..LimiterOptions::default()
+    };
+    let config = format!(
+        "workspaces.default.budget = {{ requests = {LIMIT}, window = \"4s\", max_wait = \"1s\" }}\n\
+         anonymous = {{ workspace = \"default\", scopes = [\"*\"] }}\n"
+    );
+    Fleet::of(Options::default().limiter(limiter), &config).await
+}
+
+/// Asks each gateway for other people all the time, five times as many as may be asked for.
+async fn besiege(gateways: &[Gateway], time: Duration) {
+    let mut asking = JoinSet::new();
+    let ends = Instant::now() + time;
+    for (index, gateway) in gateways.iter().enumerate() {
+        let address = gateway.address();
+        asking.spawn(async move {
+            let mut lookups = JoinSet::new();
+            for count in 0.. {
+                if Instant::now() >= ends {
+                    break;
+                }
+                let path = format!("/api/v1/people/user_{}", 1 + index * 1000 + count);
+                lookups.spawn(async move { Gateway::get_from(address, &path).await });
+                sleep(Duration::from_millis(60)).await;
+            }
+            while lookups.join_next().await.is_some() {}
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.expect("no lookup panics");
+    }
+}
+
+/// How many requests were answered 429, and how many there were.
+fn refused(fleet: &Fleet) -> (usize, usize) {
+    let received = fleet.flameup.received();
+    let refused = received.iter().filter(|one| one.status == Some(429));
+    (refused.count(), received.len())
+}
+
+async fn undisturbed(kind: Kind) {
+    let fleet = limited(kind).await;
+    let gateways = [
+        fleet.gateway().await,
+        fleet.gateway().await,
+        fleet.gateway().await,
+    ];
+    let windows = 3;
+    besiege(&gateways, WINDOW * windows).await;
+    let (refused, sent) = refused(&fleet);
+    assert_eq!(refused, 0, "of {sent}");
+    // The purse is new for two seconds, in which each has its share less a fifth.
+    let least = usize::try_from(LIMIT * (windows - 1)).expect("a count") * 7 / 10;
+    assert!(sent >= least, "{sent} were sent");
+    for gateway in &gateways {
+        let granted = gateway
+            .metric("budget_granted_total{workspace=\"default\"}")
+            .await;
+        assert!(granted > 0, "each has a part");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_gateways_draw_no_429_of_a_sliding_window() {
+    undisturbed(Kind::Sliding).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_gateways_draw_no_429_of_a_fixed_window() {
+    undisturbed(Kind::Fixed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_gateways_draw_no_429_of_a_bucket() {
+    undisturbed(Kind::Bucket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_goes_on_with_its_share_and_comes_back_to_leases() {
+    let fleet = limited(Kind::Sliding).await;
+    let gateways = [fleet.gateway().await, fleet.gateway().await];
+    besiege(&gateways, WINDOW).await;
+    let mode = "budget_mode{workspace=\"default\"}";
+    assert_eq!(gateways[0].metric(mode).await, 1);
+    fleet.redis.signal("-STOP");
+    let before = fleet.forwards();
+    besiege(&gateways, WINDOW * 2).await;
+    assert_eq!(gateways[0].metric(mode).await, 2);
+    let alone = fleet.forwards() - before;
+    fleet.redis.signal("-CONT");
+    besiege(&gateways, WINDOW * 2).await;
+    assert_eq!(gateways[0].metric(mode).await, 1);
+    let (refused, sent) = refused(&fleet);
+    assert!(alone > 0, "nothing was sent without Redis");
+    // A lease of each may be spent beside what is theirs.
+    assert!(refused <= 2 * LEASE, "{refused} of {sent}");
+}
+
+/// The script alone, asked in an order and at moments made up at random: never more in any window than
+/// the limit, whatever its kind.
+#[test]
+fn the_purse_never_leases_more_than_the_limit() {
+    let redis = Redis::start();
+    let script = redis::Script::new(include_str!("../../src/tier/scripts/lease.lua"));
+    let mut connection = redis.connect();
+    let mut random = Random(7);
+    let window = Duration::from_secs(2);
+    let limit = 30_usize;
+    let mut replicas: Vec<Replica> = (0..4).map(Replica::new).collect();
+    let mut used: VecDeque<Instant> = VecDeque::new();
+    let (began, mut most) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(9) {
+        let index = random.below(4);
+        let replica = &mut replicas[index];
+        replica.ask(&script, &mut connection, &mut random, window);
+        for _ in 0..random.below(replica.in_hand + 1) {
+            replica.in_hand -= 1;
+            replica.spent += 1;
+            used.push_back(Instant::now());
+        }
+        while used.front().is_some_and(|at| at.elapsed() > window) {
+            used.pop_front();
+        }
+        most = most.max(used.len());
+        assert!(used.len() <= limit, "{} in one window", used.len());
+        std::thread::sleep(Duration::from_millis(random.below(30) as u64));
+    }
+    assert!(most > limit / 2, "only {most} at most");
+}
+
+struct Replica {
+    name: String,
+    in_hand: usize,
+    spent: usize,
+}
+
+impl Replica {
+    fn new(index: usize) -> Self {
+        Self {
+            name: format!("{index:032x}"),
+            in_hand: 0,
+            spent: 0,
+        }
+    }
+
+    fn ask(
+        &mut self,
+        script: &redis::Script,
+        connection: &mut redis::Connection,
+        random: &mut Random,
+        window: Duration,
+    ) {
+        let wants: Vec<usize> = (0..4).map(|_| random.below(5)).collect();
+        let mut call = script.prepare_invoke();
+        call.key("{t}m").key("{t}s").key("{t}g").arg(&self.name);
+        call.arg(self.spent).arg(self.in_hand).arg(wants);
+        let window_ms = u64::try_from(window.as_millis()).expect("a window");
+        call.arg(30).arg(0).arg(window_ms).arg(0).arg(-1);
+        let granted: [usize; 8] = call.invoke(connection).expect("granted");
+        self.spent = 0;
+        self.in_hand += granted[0];
+        assert!(self.in_hand <= LEASE, "{} in hand", self.in_hand);
+    }
+}
+
+/// Numbers that look random, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).expect("a small number")
+    }
+}
