@@ -138,31 +138,38 @@ impl Gateway {
     ///
     /// # Cancellation
     /// When the client leaves, waiting ends; a fetch that was started for it goes on and is stored.
-    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Response<body::Body>
+    pub fn handle<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<body::Body>> + Send
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
-        let now = self.clock.now();
+        // Taken apart before anything waits, or there would be room for the whole beside its parts.
         let (request, mut body) = request.into_parts();
-        // Those of this moment, however long the answer takes.
-        let callers = self.callers.load();
-        let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
-        if request.uri.path() == lookup::PATH {
-            // Apart, so that lookups of one person need not carry the room for it.
-            return Box::pin(self.look_up_many(&callers, request, body, exchange)).await;
+        async move {
+            let now = self.clock.now();
+            // Those of this moment, however long the answer takes.
+            let callers = self.callers.load();
+            let mut exchange = Exchange::begin(&request.headers, &self.telemetry, &self.clock, now);
+            if request.uri.path() == lookup::PATH {
+                // Apart, so that lookups of one person need not carry the room for it.
+                return Box::pin(self.look_up_many(&callers, request, body, exchange)).await;
+            }
+            let has_body =
+                !body.is_end_stream() && Box::pin(has_content(&request, &mut body)).await;
+            let body = has_body.then_some(body);
+            let answer = match self.answer(&callers, &request, body, &mut exchange, now) {
+                Step::Done(answer) => answer,
+                Step::Wait(answer) => answer.await,
+            };
+            let (cache_status, age) = (answer.cache_status(), answer.age());
+            let unread = has_body && !answer.has_read();
+            let mut response = answer.into_response(request, exchange.id().to_header(), unread);
+            response.body_mut().hold(exchange.under_way());
+            exchange.end(response.status(), cache_status, age);
+            response
         }
-        let has_body = !body.is_end_stream() && Box::pin(has_content(&request, &mut body)).await;
-        let body = has_body.then_some(body);
-        let answer = match self.answer(&callers, &request, body, &mut exchange, now) {
-            Step::Done(answer) => answer,
-            Step::Wait(answer) => answer.await,
-        };
-        let (cache_status, age) = (answer.cache_status(), answer.age());
-        let unread = has_body && !answer.has_read();
-        let mut response = answer.into_response(request, exchange.id().to_header(), unread);
-        response.body_mut().hold(exchange.under_way());
-        exchange.end(response.status(), cache_status, age);
-        response
     }
 
     /// The request path.
@@ -269,8 +276,11 @@ impl Gateway {
 }
 
 impl Application for Gateway {
-    async fn handle(self: &Arc<Self>, request: Request<RequestBody>) -> Response<body::Body> {
-        Gateway::handle(self, request).await
+    fn handle(
+        self: &Arc<Self>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Response<body::Body>> + Send {
+        Gateway::handle(self, request)
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Bytes> {

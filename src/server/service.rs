@@ -74,9 +74,15 @@ impl<A: Application> Service<'_, A> {
         let activity = Arc::clone(self.activity);
         service_fn(move |request: Request<Incoming>| {
             let (shared, under_way) = (Arc::clone(&shared), activity.begin());
+            let is_h1 = request.version() < Version::HTTP_2;
+            // Before anything waits: what does has room for all that it was begun with, and on
+            // HTTP/2 it is moved about, and overwritten in the end, for every request.
+            let prepared = shared.prepare(request);
             async move {
-                let is_h1 = request.version() < Version::HTTP_2;
-                let mut response = shared.answer(request).await;
+                let mut response = match prepared {
+                    Ok(request) => shared.counted(A::handle(&shared.application, request).await),
+                    Err(refused) => *refused,
+                };
                 if is_h1 && under_way.is_last() {
                     // Otherwise the client may send one more request into a closing connection.
                     let close = HeaderValue::from_static("close");
@@ -95,16 +101,24 @@ impl<A: Application> Service<'_, A> {
 }
 
 impl<A: Application> Shared<A> {
-    async fn answer(&self, request: Request<Incoming>) -> Response<body::Body> {
+    /// The request as the application gets it, or what it is refused with.
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Request<RequestBody>, Box<Response<body::Body>>> {
         if let Some(limit) = self.bounds.met_by(&request) {
-            return self.refuse(&request, limit);
+            return Err(Box::new(self.refuse(&request, limit)));
         }
         let mut request =
             request.map(|body| RequestBody::new(body, self.body_timeout, &self.numbers));
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(Arc::clone(certificate));
         }
-        let response = A::handle(&self.application, request).await;
+        Ok(request)
+    }
+
+    /// The application's answer, counted if by it a client is held to a limit.
+    fn counted(&self, response: Response<body::Body>) -> Response<body::Body> {
         let limit = match response.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Limit::BodyBytes,
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Limit::Headers,
