@@ -66,12 +66,16 @@ impl RequestId {
 
     /// As a header's value.
     pub fn to_header(&self) -> HeaderValue {
-        match &self.text {
+        let mut id = match &self.text {
             Text::Given(id) => id.clone(),
             Text::Made(text) => {
                 HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("-"))
             }
-        }
+        };
+        // No secret. But it never comes again, and HTTP/2 would remember it all the same, in place of
+        // headers that do: so it is to be written out and not indexed (RFC 7541 §6.2.3).
+        id.set_sensitive(true);
+        id
     }
 
     /// As text.
@@ -206,6 +210,15 @@ mod tests {
         let (seconds, nanos) = uuid(&clock).get_timestamp().expect("a time").to_unix();
         let date = Duration::new(seconds, nanos).as_millis();
         assert_eq!(date, u128::from(unix_ms(clock.wall())));
+    }
+
+    #[test]
+    fn an_id_takes_no_room_in_the_table_of_headers_of_http2() {
+        let given = HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_static("req-7"))]);
+        for headers in [given, HeaderMap::new()] {
+            let id = RequestId::of(&headers, &Clock::system(), Instant::now());
+            assert!(id.to_header().is_sensitive(), "{}", id.as_str());
+        }
     }
 
     #[test]
