@@ -47,6 +47,8 @@ pub struct Head {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Body,
+    /// Whether every gateway has confirmed the change that it answers, as far as there is one.
+    pub confirmed: bool,
 }
 
 #[derive(Debug)]
@@ -146,7 +148,11 @@ impl Answer {
             cache_status: CacheStatus::Forward {
                 reason,
                 status: Some(head.status),
-                end: End::Relayed,
+                end: if head.confirmed {
+                    End::Relayed
+                } else {
+                    End::Unconfirmed
+                },
             },
             age: None,
             content: Content::Relayed(Box::new(head)),

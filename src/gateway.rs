@@ -30,6 +30,7 @@ mod read;
 mod shared;
 pub mod status;
 mod sweep;
+mod telling;
 
 use crate::answer::{self, Answer};
 use crate::auth::certificate::ClientCertificate;
@@ -52,6 +53,7 @@ use forward::Passage;
 use lookup::room::Room;
 use read::Lookup;
 use sweep::Sweeps;
+use telling::Abroad;
 
 /// How long a body without announced length may take to turn out to be none.
 const EMPTY_BODY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,6 +105,8 @@ pub struct Gateway {
     /// The turn to erase; held for as long as one takes.
     erasing: tokio::sync::Mutex<()>,
     sweeps: Sweeps,
+    /// What other gateways are changing.
+    abroad: Abroad,
     started_at: Instant,
 }
 
@@ -128,6 +132,7 @@ impl Gateway {
             telemetry,
             sweeps: Sweeps::new(workspaces.len()),
             workspaces,
+            abroad: Abroad::default(),
             decisions: Decisions::default(),
             room: Room::new(lookup::ROOM_BYTES),
             erasing: tokio::sync::Mutex::default(),

@@ -145,7 +145,7 @@ pub enum Error {
     #[error("nothing was erased")]
     Declined,
     /// The receipt says so.
-    #[error("not every tier has confirmed that nothing is left; erase once more")]
+    #[error("not every tier and gateway has confirmed that nothing is left; erase once more")]
     Unconfirmed,
     /// The gateway cannot be asked.
     #[error("asking the gateway at {address}")]
@@ -272,8 +272,11 @@ impl Erase {
             .await?;
         self.gateway.show(&answer, out)?;
         let tiers = answer.value["tiers"].as_array();
-        let confirmed = |tier: &Value| tier["confirmed"] == true;
-        if tiers.is_some_and(|tiers| tiers.iter().all(confirmed)) {
+        // There are none where the gateway is alone.
+        let replicas = answer.value["replicas"].as_array();
+        let confirmed = |word: &Value| word["confirmed"] == true;
+        let others = replicas.is_none_or(|replicas| replicas.iter().all(confirmed));
+        if others && tiers.is_some_and(|tiers| tiers.iter().all(confirmed)) {
             Ok(())
         } else {
             Err(Error::Unconfirmed)

@@ -63,7 +63,7 @@ pub struct Running {
     telemetry: Arc<Telemetry>,
     entrance: Arc<Entrance>,
     /// Ended with the gateway.
-    _chores: JoinSet<()>,
+    chores: JoinSet<()>,
 }
 
 /// Why a gateway could not start.
@@ -152,6 +152,7 @@ impl Running {
         let admin_token = TokenFile::new(Arc::clone(&admin), config.admin.clone(), overlap);
 
         let mut chores = chores(&gateway, &keys, &admin_token);
+        gateway.catch_up().await;
         if let Some(tls) = &entrance.tls {
             chores.spawn(certificates::watch(
                 Arc::clone(tls),
@@ -164,7 +165,7 @@ impl Running {
                 .as_ref()
                 .and_then(|listener| listener.address().ok()),
             drain_timeout: config.server.drain_timeout,
-            _chores: chores,
+            chores,
             workspaces,
             roll: Mutex::new(roll),
             keys,
@@ -239,13 +240,15 @@ impl Running {
 
     /// Stops accepting, lets what was accepted finish, and ends. Takes no longer than the
     /// configured drain timeout and a moment.
-    pub async fn drain(self) {
+    pub async fn drain(mut self) {
         info!("draining");
         self.admin.drain();
         if !self.data.drain(self.drain_timeout).await {
             warn!("some connections did not finish in time and were ended");
         }
         self.operators.drain(ADMIN_DRAIN).await;
+        self.chores.shutdown().await;
+        self.gateway.leave().await;
         self.flush().await;
         info!("stopped");
     }
@@ -298,6 +301,7 @@ fn shared(
     let settings = tier::Settings {
         windows: settings(config).windows,
         longest_fetch: config.upstream.timeout,
+        retention: config.cache.ttl + settings(config).windows.longest(),
     };
     Ok(Some(Shared::new(
         redis,
@@ -395,6 +399,7 @@ fn shield(workspace: &config::Workspace, timeout: Duration, clock: &Clock) -> Ar
 fn chores(gateway: &Arc<Gateway>, keys: &Arc<KeyRing>, token: &Arc<TokenFile>) -> JoinSet<()> {
     let mut chores = JoinSet::new();
     chores.spawn(maintain(Arc::clone(gateway)));
+    gateway.follow(&mut chores);
     keys.watch(&mut chores);
     chores.spawn(Arc::clone(token).watch());
     chores

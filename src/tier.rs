@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 pub mod link;
+pub mod log;
 pub mod names;
 pub mod numbers;
 pub mod position;
@@ -39,6 +40,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::workspace::Workspace;
 use link::Link;
+use log::Log;
 use names::Names;
 use numbers::{Numbers, Recalled};
 use purse::Purse;
@@ -73,6 +75,8 @@ pub struct Shared {
     tier: Arc<Tier>,
     /// By the number of the workspace.
     shelves: Vec<Arc<Shelf>>,
+    /// By the number of the workspace.
+    logs: Vec<Arc<Log>>,
     writer: Writer,
     /// Ask the purses, for as long as this is there.
     _asking: JoinSet<()>,
@@ -85,6 +89,8 @@ pub struct Settings {
     pub windows: StaleWindows,
     /// How long a fetch may take.
     pub longest_fetch: Duration,
+    /// For how long what is stored may be served at all.
+    pub retention: Duration,
 }
 
 /// Who holds a lease.
@@ -139,8 +145,23 @@ impl Shared {
                 settings.longest_fetch,
             ))
         };
+        let workspaces: Vec<_> = workspaces.collect();
+        let shelves: Vec<_> = workspaces.iter().copied().map(shelf).collect();
+        let log = |(workspace, shelf): (&&Arc<Workspace>, &Arc<Shelf>)| {
+            let (number, name) = (workspace.number(), Box::from(workspace.name()));
+            let standing = Arc::clone(shelf.standing());
+            Arc::new(Log::new(
+                Arc::clone(&tier),
+                shelf.names().clone(),
+                standing,
+                log::Named { number, name },
+                settings.retention,
+                settings.longest_fetch,
+            ))
+        };
         Ok(Self {
-            shelves: workspaces.map(shelf).collect(),
+            logs: workspaces.iter().zip(&shelves).map(log).collect(),
+            shelves,
             _asking: asking,
             writer: Writer::start(Arc::clone(&tier.numbers)),
             tier,
@@ -156,6 +177,21 @@ impl Shared {
     /// The second tier of the workspace of this number.
     pub fn shelf(&self, workspace: u32) -> Option<&Arc<Shelf>> {
         self.shelves.get(usize::try_from(workspace).ok()?)
+    }
+
+    /// The log of the workspace of this number.
+    pub fn log(&self, workspace: u32) -> Option<&Arc<Log>> {
+        self.logs.get(usize::try_from(workspace).ok()?)
+    }
+
+    /// All logs.
+    pub fn logs(&self) -> &[Arc<Log>] {
+        &self.logs
+    }
+
+    /// Counts a change that not everybody has confirmed.
+    pub fn count_unconfirmed(&self) {
+        self.tier.numbers.unconfirmed();
     }
 
     /// Has a response of the workspace of this number written down, soon, if there is room for it.

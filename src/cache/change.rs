@@ -120,6 +120,30 @@ impl<F: Clone> Cache<F> {
         everybody
     }
 
+    /// Lets go of whoever another gateway is about to change, and holds reads of them off. One that may
+    /// touch everyone takes effect at its end.
+    pub fn hold(&self, workspace: &Workspace, touched: &Touched, hold: Hold, now: Instant) {
+        if *touched != Touched::Everyone {
+            self.change_in_steps(workspace, touched, hold, now, || {});
+        }
+    }
+
+    /// Lets go of whoever another gateway has changed. Says whether a [`sweep`](Self::sweep) is due.
+    pub fn changed_elsewhere(
+        &self,
+        workspace: &Workspace,
+        touched: &Touched,
+        hold: Hold,
+        now: Instant,
+    ) -> bool {
+        self.change(workspace, touched, hold, now).everybody
+    }
+
+    /// Says that what changes under way are answered with may be outdated.
+    pub fn disturb(&self, workspace: &Workspace) {
+        self.changes.disturb(workspace.number());
+    }
+
     /// Whoever is `touched`, and the UUIDs that any of these workspaces knows them by. Where they
     /// are one workspace at Flameup, each may know some of their names, and finds the others by UUID.
     pub fn known_in(&self, workspaces: &[&Arc<Workspace>], touched: &Touched) -> Touched {

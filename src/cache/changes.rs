@@ -117,6 +117,8 @@ pub enum Hold {
     None,
     /// Reads are not stored until then.
     Reads(Instant),
+    /// The same, though more was foreseen.
+    Exactly(Instant),
     /// Nothing is stored until then.
     Everything(Instant),
 }
@@ -521,6 +523,7 @@ impl Record {
         match hold {
             Hold::None => {}
             Hold::Reads(until) => self.held_until = self.held_until.max(Some(until)),
+            Hold::Exactly(until) => self.held_until = Some(until),
             Hold::Everything(until) => self.barred_until = self.barred_until.max(Some(until)),
         }
     }

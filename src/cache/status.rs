@@ -73,6 +73,8 @@ pub enum Reason {
 pub enum End {
     /// Flameup's answer went to the client and was not stored.
     Relayed,
+    /// Flameup has answered a change, and not every gateway has confirmed it.
+    Unconfirmed,
     /// Flameup's answer went to the client and was stored.
     Stored,
     /// The answer came from another request's forward.
@@ -275,6 +277,7 @@ impl End {
     fn parameter(self) -> &'static str {
         match self {
             Self::Relayed | Self::Failed => "",
+            Self::Unconfirmed => "; detail=unconfirmed",
             Self::Stored => "; stored",
             Self::Collapsed => "; collapsed",
             Self::StaleOnError => "; detail=error",
@@ -349,6 +352,10 @@ mod tests {
                 "fwd=stale; fwd-status=503; detail=error",
             ),
             (forward(Reason::Bypass, None, End::Relayed), "fwd=bypass"),
+            (
+                forward(Reason::Method, None, End::Unconfirmed),
+                "fwd=method; detail=unconfirmed",
+            ),
             (CacheStatus::None { detail: "refused" }, "detail=refused"),
         ] {
             let value = status.to_header();

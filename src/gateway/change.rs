@@ -6,6 +6,7 @@
 //! - Every change ends in the cache, however it ended at Flameup: its [`Change`] ends it when dropped.
 //! - It has ended before the client has the last byte of the answer. What the client asks after that
 //!   was asked after the change.
+//! - Other gateways hear of it as early, as far as Redis is reached.
 //! - It begins and ends in every section that may be the same workspace at Flameup.
 
 use std::sync::Arc;
@@ -16,12 +17,16 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
+use uuid::Uuid;
+
 use super::Gateway;
+use super::telling::Telling;
 use crate::cache::change::{End, Meant, Passing};
-use crate::cache::changes::{Number, UnderWay};
+use crate::cache::changes::{HOLD_DOWN, Number, UnderWay};
 use crate::person::body::Identity;
 use crate::person::change::{Kind, Touched, whole_people};
 use crate::route::{Effect, Forward};
+use crate::tier::log::message::Message;
 use crate::upstream::upload::Witness;
 use crate::workspace::Workspace;
 
@@ -41,6 +46,8 @@ pub(super) struct Change {
 /// What the change has in common with the body that is on its way.
 #[derive(Debug)]
 struct Shared {
+    /// What other gateways know it by.
+    id: Uuid,
     gateway: Arc<Gateway>,
     workspace: Arc<Workspace>,
     /// The workspace that the path named.
@@ -89,7 +96,9 @@ impl Change {
             (_, Some(person)) => Touched::of_path(person),
             (_, None) => Touched::NOBODY,
         };
+        let path = gateway.to_tell(workspace, path);
         let shared = Shared {
+            id: Uuid::now_v7(),
             gateway: Arc::clone(gateway),
             workspace: Arc::clone(workspace),
             named: forward.workspace_id().map(str::to_owned),
@@ -110,6 +119,13 @@ impl Change {
         })
     }
 
+    /// Tells other gateways that it begins. One that names nobody yet is told too: what they change
+    /// meanwhile may be older or newer.
+    pub(super) async fn tell(&self) {
+        let path = self.shared.known.lock().path.clone();
+        self.shared.tell(path).await;
+    }
+
     /// Sees the request's body when it is whole. A body with a content coding is not read.
     pub(super) fn witness(&self, headers: &HeaderMap) -> Witness {
         let shared = Arc::clone(&self.shared);
@@ -122,10 +138,19 @@ impl Change {
         let coding = headers.get(CONTENT_ENCODING);
         let coded = coding.is_some_and(|coding| coding != "identity");
         Box::new(move |body| {
-            shared.saw(match body {
+            let body = match body {
                 _ if says_nothing => Touched::NOBODY,
                 Some(body) if !coded => Touched::of_body(kind, body),
                 _ => Touched::Everyone,
+            };
+            // Before they are let go of: their other names are known as yet.
+            let body = shared.gateway.to_tell(&shared.workspace, body);
+            let may_go = shared.saw(body.clone());
+            Box::pin(async move {
+                if may_go && !body.is_nobody() {
+                    shared.tell(body).await;
+                }
+                may_go && !shared.known.lock().ended
             })
         })
     }
@@ -136,7 +161,12 @@ impl Change {
     }
 
     /// Ends the change with Flameup's answer; `body` if it was read and was not too large.
-    pub(super) fn answered(mut self, status: StatusCode, body: Option<&Bytes>, asked: Asked) {
+    pub(super) fn answered(
+        mut self,
+        status: StatusCode,
+        body: Option<&Bytes>,
+        asked: Asked,
+    ) -> Telling {
         let taken = Taken::of(status, self.effect);
         let (mut touched, mut written) = (self.conclude(taken), Vec::new());
         if self.reads_answer(status) {
@@ -151,12 +181,22 @@ impl Change {
             written = body.map(read).unwrap_or_default();
         }
         let meant = self.meant(taken, body);
-        self.end(&touched, meant, written, taken);
+        self.end(&touched, meant, written, taken)
     }
 
     /// Ends the change with an answer of Flameup's that nobody can read: it may have been made.
-    pub(super) fn answered_unreadably(self, asked: Asked) {
-        self.answered(StatusCode::OK, None, asked);
+    pub(super) fn answered_unreadably(self, asked: Asked) -> Telling {
+        self.answered(StatusCode::OK, None, asked)
+    }
+
+    /// Ends the change as one whose end nobody knows.
+    pub(super) fn lost(mut self) -> Telling {
+        self.end_unclearly()
+    }
+
+    fn end_unclearly(&mut self) -> Telling {
+        let touched = self.conclude(Taken::Unclear);
+        self.end(&touched, Meant::Called, Vec::new(), Taken::Unclear)
     }
 
     /// Whom the change touches, by path and body. From now on its last bytes may not go out any more:
@@ -191,9 +231,17 @@ impl Change {
         }
     }
 
-    fn end(&mut self, touched: &Touched, meant: Meant, written: Vec<Passing>, taken: Taken) {
+    fn end(
+        &mut self,
+        touched: &Touched,
+        meant: Meant,
+        written: Vec<Passing>,
+        taken: Taken,
+    ) -> Telling {
         self.ended = true;
         let shared = &self.shared;
+        // Before they are let go of: the answer may have named more.
+        let whom = shared.gateway.to_tell(&shared.workspace, touched.clone());
         let (gateway, now) = (&shared.gateway, shared.gateway.clock.now());
         let (mut written, mut crowded) = (Some(written), false);
         let touched = &gateway.known_in_all(&shared.workspace, touched);
@@ -221,14 +269,17 @@ impl Change {
             (_, Taken::Refused) => "refused",
             (_, Taken::Unclear) => "unclear",
         });
+        let whom = if crowded { Touched::Everyone } else { whom };
+        let (change, hold) = (shared.id, HOLD_DOWN);
+        gateway.tell_on(&shared.workspace, Message::End { change, whom, hold })
     }
 }
 
 impl Drop for Change {
     fn drop(&mut self) {
         if !self.ended {
-            let touched = self.conclude(Taken::Unclear);
-            self.end(&touched, Meant::Called, Vec::new(), Taken::Unclear);
+            // It is told all the same.
+            let _told = self.end_unclearly();
         }
     }
 }
@@ -242,6 +293,18 @@ impl Shared {
                 cache.begin_change(workspace, touched, now);
             }
         }
+    }
+
+    /// Tells other gateways that those who are touched are about to be changed.
+    async fn tell(&self, touched: Touched) {
+        let gateway = &self.gateway;
+        let (change, hold) = (self.id, gateway.longest_change());
+        let begin = Message::Begin {
+            change,
+            whom: touched,
+            hold,
+        };
+        gateway.tell_only(&self.workspace, &begin).await;
     }
 
     /// Takes note of those in the body. Says whether its last bytes may still go out: not once the

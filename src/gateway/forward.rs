@@ -21,6 +21,7 @@ use super::Gateway;
 use super::change::{Asked, Change, MOST_KEPT_BYTES};
 use super::exchange::id::RequestId;
 use super::fetch::refused;
+use super::telling::Telling;
 use crate::answer::{Answer, Head};
 use crate::auth::Caller;
 use crate::body::{Body, Feed};
@@ -43,6 +44,10 @@ use crate::upstream::{self, BoxError};
 use crate::workspace::Workspace;
 use intake::Intake;
 use pieces::{Kept, Pieces};
+
+/// How much of a change's answer is held back until other gateways have confirmed the change, so that its
+/// head can say whether they have. A Person has some 560 bytes, and a batch of 100 is 60 KB.
+const MOST_HELD_BYTES: usize = 256 * 1024;
 
 /// A request as the gateway passes it on.
 #[derive(Debug)]
@@ -119,6 +124,9 @@ impl Gateway {
         };
         let workspace = passage.caller.workspace();
         let change = Change::begin(self, workspace, &passage.forward);
+        if let Some(change) = &change {
+            change.tell().await;
+        }
         let passing = Passing {
             gateway: Arc::clone(self),
             workspace: Arc::clone(workspace),
@@ -233,7 +241,8 @@ impl Passing {
         let witness = self.change.as_ref().map(|change| change.witness(headers));
         let Some(body) = body else {
             if let Some(witness) = witness {
-                witness(Some(&[]));
+                // Nobody is named, so there is nothing to wait for.
+                drop(witness(Some(&[])));
             }
             return Outgoing::Nothing;
         };
@@ -255,7 +264,7 @@ impl Passing {
         let (relayed, settling) = self.send(request, permit).await;
         match relayed {
             Err(failure) => {
-                self.fail(&failure);
+                self.fail(&failure).confirmed().await;
                 self.ended(settling, Err(&failure));
                 // A client that has left needs no answer.
                 let _ = answer.send(Err(failure));
@@ -264,7 +273,8 @@ impl Passing {
         }
     }
 
-    /// Passes the answer on, its head at once. An empty one ends a change before even that.
+    /// Passes the answer on, its head at once. An empty one ends a change before even that; where other
+    /// gateways are to confirm it, so does one that is short.
     async fn pass_on(
         mut self,
         relayed: Relayed,
@@ -274,22 +284,38 @@ impl Passing {
         let Relayed {
             status,
             headers,
-            body,
+            mut body,
             ..
         } = relayed;
-        let head = |body| Head {
+        let head = |body, confirmed| Head {
             status,
             headers,
             body,
+            confirmed,
+        };
+        let waits = self.change.is_some() && self.gateway.shared.is_some();
+        let begun = match body
+            .hold_back(if waits { MOST_HELD_BYTES } else { 0 })
+            .await
+        {
+            Ok(begun) => begun,
+            Err(error) => {
+                let failure = Failure::from(error);
+                self.complete(status, None).confirmed().await;
+                self.ended(settling, Err(&failure));
+                let _ = answer.send(Err(failure));
+                return;
+            }
         };
         // In both cases, a client that has left needs no answer.
-        if body.is_empty() {
-            self.complete(status, Some(Bytes::new()));
+        if let Some(whole) = begun {
+            let confirmation = self.complete(status, Some(whole.clone())).confirmed().await;
             self.ended(settling, Ok(status));
-            let _ = answer.send(Ok(head(Body::default())));
+            let confirmed = confirmation.is_none_or(|confirmation| confirmation.is_whole());
+            let _ = answer.send(Ok(head(Body::from(whole), confirmed)));
         } else {
             let (feed, coming) = Body::coming(body.length());
-            let _ = answer.send(Ok(head(coming)));
+            let _ = answer.send(Ok(head(coming, true)));
             self.pump(status, body, feed, settling).await;
         }
     }
@@ -374,7 +400,7 @@ impl Passing {
         };
         // Of an answer that was cut off, nothing is read.
         let whole = end.is_ok().then(|| kept.whole()).flatten();
-        self.complete(status, whole);
+        self.complete(status, whole).confirmed().await;
         self.ended(settling, end.as_ref().copied());
         // A client that reads slowly keeps nothing but the rest of its own answer.
         drop(self);
@@ -400,10 +426,11 @@ impl Passing {
     }
 
     /// The answer has ended: tells the cache. `body` if it was read, whole, and not too large.
-    fn complete(&mut self, status: StatusCode, body: Option<Bytes>) {
+    fn complete(&mut self, status: StatusCode, body: Option<Bytes>) -> Telling {
         if let Some(change) = self.change.take() {
-            change.answered(status, body.as_ref(), self.asked());
-        } else if self.reads(status)
+            return change.answered(status, body.as_ref(), self.asked());
+        }
+        if self.reads(status)
             && let Some(body) = body
         {
             let named = self.named.as_deref();
@@ -415,20 +442,21 @@ impl Passing {
                 self.gateway.cache.harvest(workspace, seen, now);
             }
         }
+        Telling::NOTHING
     }
 
     /// No answer has come that a client may see: tells the cache how the change ended.
-    fn fail(&mut self, failure: &Failure) {
+    fn fail(&mut self, failure: &Failure) -> Telling {
         use upstream::Error::{Encoded, QuotesKey, TooLargeToRelay};
         let Some(change) = self.change.take() else {
-            return;
+            return Telling::NOTHING;
         };
         match (failure, failure.upstream_status()) {
             (_, Some(status)) => change.answered(status, None, self.asked()),
             (Failure::Upstream(Encoded | QuotesKey | TooLargeToRelay), None) => {
-                change.answered_unreadably(self.asked());
+                change.answered_unreadably(self.asked())
             }
-            (_, None) => drop(change),
+            (_, None) => change.lost(),
         }
     }
 

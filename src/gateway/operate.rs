@@ -15,11 +15,15 @@ use super::exchange::id::RequestId;
 use super::lookup::Asking;
 use crate::answer::Answer;
 use crate::cache::change::Removed;
+use crate::cache::change::erase::names_of;
 use crate::cache::control::RequestDirectives;
+use crate::person::body::Identity;
 use crate::person::change::{Name, Touched};
 use crate::person::{self, PersonRef};
 use crate::shield::Claim;
 use crate::shield::queue::{CallerId, Class, Subject};
+use crate::tier::log::message::Message;
+use crate::tier::log::{Confirmation, Replica};
 use crate::workspace::Workspace;
 
 /// What an operator is called in metrics.
@@ -82,6 +86,12 @@ pub struct Purged {
     pub expired: usize,
     /// What was let go of.
     pub removed: Counts,
+    /// The tiers that are shared with other gateways, each with its word.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<Tier>,
+    /// The other gateways, if there are any, each with its word.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Replica>,
 }
 
 /// What was let go of.
@@ -117,7 +127,10 @@ pub struct Receipt {
     /// Until when nothing is stored of them.
     pub held_until: String,
     /// The tiers that stored anything, each with its word.
-    pub tiers: [Tier; 1],
+    pub tiers: Vec<Tier>,
+    /// The other gateways, if there are any, each with its word.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Replica>,
 }
 
 /// A tier's word on an erasure.
@@ -125,9 +138,23 @@ pub struct Receipt {
 pub struct Tier {
     /// Which.
     pub tier: &'static str,
-    /// It was looked through afterwards, and nothing is left.
+    /// Nothing is left in it: memory was looked through afterwards, and Redis has said so.
     pub confirmed: bool,
 }
+
+impl Tier {
+    /// What is shared with other gateways, if anything is.
+    fn redis(confirmation: Option<&Confirmation>) -> Option<Self> {
+        confirmation.map(|confirmation| Self {
+            tier: "redis",
+            confirmed: confirmation.told,
+        })
+    }
+}
+
+/// Most times that an erasure is told, each for names that the one before has brought to light. A
+/// person has three.
+const MOST_ROUNDS: usize = 4;
 
 impl Gateway {
     /// The workspace of this name; without a name, the only one.
@@ -158,11 +185,20 @@ impl Gateway {
         let person = whom.as_ref().map(|name| self.person(workspace, name));
         let touched = whom.map_or(Touched::Everyone, |name| Touched::People(vec![name]));
         let (mut expired, mut removed) = (0, Removed::default());
+        // Before they are let go of: their other names are known as yet.
+        let told = self.to_tell(workspace, touched.clone());
+        let message = if soft {
+            Message::Expire { whom: told }
+        } else {
+            Message::Purge { whom: told }
+        };
         if soft {
             expired = self.expire(workspace, touched).await?;
         } else {
             removed = self.let_go(workspace, &touched).await?;
         }
+        // An operator who leaves early leaves nobody half purged.
+        let confirmation = self.tell_on(workspace, message).confirmed().await;
         let cause = if soft { "soft_purge" } else { "purge" };
         self.telemetry.metrics().invalidated(cause);
         info!(
@@ -177,6 +213,8 @@ impl Gateway {
             soft,
             expired,
             removed: removed.into(),
+            tiers: Tier::redis(confirmation.as_ref()).into_iter().collect(),
+            replicas: confirmation.map(|told| told.replicas).unwrap_or_default(),
         })
     }
 
@@ -202,7 +240,7 @@ impl Gateway {
     }
 
     /// Marks them as stale: everybody one by one, on a thread that nobody's answer waits for.
-    async fn expire(
+    pub(super) async fn expire(
         self: &Arc<Self>,
         workspace: &Arc<Workspace>,
         touched: Touched,
@@ -251,7 +289,16 @@ impl Gateway {
         let name = workspace.key_of_name(name);
         let mut erased = self.cache.erase(&numbers, name, hold, now);
         let names = self.cache.names_of_erased(&erased);
-        let decisions = self.decisions.forget(&names);
+        let mut decisions = self.decisions.forget(&names);
+        let names = self.cache.called_erased(&erased);
+        let (confirmation, more) = self.erase_shared(workspace, names, hold).await;
+        for name in &more {
+            let key = workspace.key_of_name(name);
+            let more = self.cache.erase(&numbers, key, hold, now);
+            let names = self.cache.names_of_erased(&more);
+            decisions += self.decisions.forget(&names);
+            erased.join(more);
+        }
         // What connections to Flameup have read may still lie in their buffers.
         self.upstream.close_idle();
         // Done at once, and confirmed one at a time: of two that look through the stores together,
@@ -270,6 +317,13 @@ impl Gateway {
         let confirmed = tokio::task::spawn_blocking(confirm).await;
         let (removed, confirmed) = confirmed.map_err(|_| Error::Interrupted)?;
         self.telemetry.metrics().invalidated("erase");
+        let memory = Tier {
+            tier: "memory",
+            confirmed,
+        };
+        let tiers = [memory]
+            .into_iter()
+            .chain(Tier::redis(confirmation.as_ref()));
         let receipt = Uuid::now_v7();
         info!(
             workspace.name = workspace.name(),
@@ -285,11 +339,52 @@ impl Gateway {
             removed: removed.into(),
             decisions,
             held_until: written(wall + hold),
-            tiers: [Tier {
-                tier: "memory",
-                confirmed,
-            }],
+            tiers: tiers.collect(),
+            replicas: confirmation.map(|told| told.replicas).unwrap_or_default(),
         })
+    }
+
+    /// Erases a person in Redis and at other gateways. Hands out the names that only Redis knew.
+    async fn erase_shared(
+        self: &Arc<Self>,
+        workspace: &Workspace,
+        mut names: Vec<Name>,
+        hold: Duration,
+    ) -> (Option<Confirmation>, Vec<Name>) {
+        let (mut confirmation, mut more) = (None, Vec::new());
+        if self.shared.is_none() {
+            return (confirmation, more);
+        }
+        for _ in 0..MOST_ROUNDS {
+            let told = Message::Erase {
+                names: names.clone(),
+                bar: hold,
+            };
+            let (word, met) = self.tell_and_confirm(workspace, &told).await;
+            confirmation = word;
+            let found = met.iter().flat_map(|body| Self::names_in(workspace, body));
+            let mut new: Vec<Name> = Vec::new();
+            for name in found {
+                if !names.contains(&name) && !new.contains(&name) {
+                    new.push(name);
+                }
+            }
+            if new.is_empty() {
+                break;
+            }
+            names.extend(new.iter().cloned());
+            more.extend(new);
+        }
+        (confirmation, more)
+    }
+
+    /// The names of the person that this is the body of.
+    fn names_in(workspace: &Workspace, body: &[u8]) -> Vec<Name> {
+        let Ok(identity) = Identity::read(body) else {
+            return Vec::new();
+        };
+        let claims = workspace.claims(&identity);
+        names_of(&claims.claims())
     }
 
     /// Looks a person up as a client would: in class interactive, on a share of the operator's own.

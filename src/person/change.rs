@@ -15,10 +15,10 @@ use std::collections::HashSet;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -33,7 +33,7 @@ const MOST_PEOPLE: usize = 1000;
 const MOST_NAMES: usize = 4 * MOST_PEOPLE;
 
 /// Something a person can be looked up by.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Name {
     /// An external id or an e-mail, as it was spelled.
     Id(String),
@@ -42,7 +42,7 @@ pub enum Name {
 }
 
 /// Whom a change touches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Touched {
     /// Whoever has one of these names.
     People(Vec<Name>),

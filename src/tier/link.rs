@@ -93,6 +93,17 @@ impl Call {
         let script = Script::new(code);
         Self { word, script }
     }
+
+    /// Runs it on a connection of one's own, which has its own deadline.
+    pub(super) async fn run_on<T: FromRedisValue>(
+        &self,
+        connection: &mut Connection,
+        fill: impl FnOnce(&mut ScriptInvocation<'_>),
+    ) -> Result<T, Error> {
+        let mut invocation = self.script.prepare_invoke();
+        fill(&mut invocation);
+        Ok(invocation.invoke_async(connection).await?)
+    }
 }
 
 impl Link {

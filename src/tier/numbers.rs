@@ -214,6 +214,18 @@ impl Numbers {
         self.breaker.set(state);
     }
 
+    pub(super) fn heard(&self, kind: &'static str) {
+        self.messages.get_or_create(&MessageLabels { kind }).inc();
+    }
+
+    pub(super) fn log_lost(&self) {
+        self.lost.inc();
+    }
+
+    pub(super) fn unconfirmed(&self) {
+        self.unconfirmed.inc();
+    }
+
     pub(super) fn recalled(&self, recalled: Recalled) {
         let result = match recalled {
             Recalled::Hit => "hit",

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::position::Position;
 
 /// How far a replica has followed a log, and what time it is there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Standing {
     /// Changes may have been missed: memory alone is not believed.
     suspect: AtomicBool,
@@ -20,6 +20,16 @@ struct Known {
     applied: Position,
     /// A moment at Redis, and when that was heard here.
     time: Option<(Duration, Instant)>,
+}
+
+/// Before anything was heard, changes may have been missed.
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            suspect: AtomicBool::new(true),
+            known: Mutex::default(),
+        }
+    }
 }
 
 impl Standing {

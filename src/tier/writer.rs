@@ -108,6 +108,7 @@ mod tests {
         let settings = Settings {
             windows: StaleWindows::NONE,
             longest_fetch: std::time::Duration::from_secs(1),
+            retention: std::time::Duration::from_mins(1),
         };
         let config = crate::tier::tests::config(&["a"]);
         let workspaces = [Arc::new(workspace(0, EmailCase::Insensitive))];

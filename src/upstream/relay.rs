@@ -201,6 +201,28 @@ impl Relay {
         self.ahead.is_empty() && self.inner.is_end_stream()
     }
 
+    /// Takes in the whole of it, if it is not longer than `most` bytes. What was taken in of a longer one
+    /// is given out all the same.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn hold_back(&mut self, most: usize) -> Result<Option<Bytes>, Error> {
+        let mut begun = BytesMut::new();
+        if self.is_empty() {
+            return Ok(Some(Bytes::new()));
+        }
+        while begun.len() < most {
+            match self.next().await? {
+                Some(piece) => begun.extend_from_slice(&piece),
+                None => return Ok(Some(begun.freeze())),
+            }
+        }
+        if !begun.is_empty() {
+            self.ahead = begun;
+        }
+        Ok(None)
+    }
+
     /// How long it is in all, if that was announced. Asked before the first piece.
     pub fn length(&self) -> Option<u64> {
         self.length

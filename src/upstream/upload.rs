@@ -22,7 +22,10 @@ use crate::server;
 
 /// Is shown the whole body, or nothing if it was too large to keep. Says whether its last bytes may
 /// go out.
-pub type Witness = Box<dyn FnOnce(Option<&[u8]>) -> bool + Send>;
+pub type Witness = Box<dyn FnOnce(Option<&[u8]>) -> Verdict + Send>;
+
+/// Whether the last bytes of a body may go out, once that is known.
+pub type Verdict = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// A request body under way.
 pub struct Upload {
@@ -40,6 +43,8 @@ pub struct Upload {
 /// What is kept for the witness.
 struct Seen {
     witness: Option<Witness>,
+    /// What the witness will say.
+    verdict: Option<Verdict>,
     kept: Option<BytesMut>,
     most_bytes: usize,
 }
@@ -96,6 +101,7 @@ impl Upload {
             held: None,
             seen: Seen {
                 witness,
+                verdict: None,
                 kept,
                 most_bytes: kept_bytes,
             },
@@ -122,13 +128,13 @@ impl Upload {
     }
 
     /// The body has come to its end: gives out its last bytes.
-    fn end(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         self.progress.reach(Stage::Ended);
-        if !self.seen.tell() {
+        if !ready!(self.seen.poll_tell(cx)) {
             self.held = None;
-            return Some(Err(Error::GivenUp));
+            return Poll::Ready(Some(Err(Error::GivenUp)));
         }
-        self.held.take().map(|data| Ok(Frame::data(data)))
+        Poll::Ready(self.held.take().map(|data| Ok(Frame::data(data))))
     }
 }
 
@@ -144,11 +150,12 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(Error::GivenUp)));
         }
         loop {
-            if self.held.is_some() && self.inner.is_end_stream() {
-                return Poll::Ready(self.end());
+            let awaits_verdict = self.seen.verdict.is_some();
+            if awaits_verdict || self.held.is_some() && self.inner.is_end_stream() {
+                return self.poll_end(cx);
             }
             let data = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-                None => return Poll::Ready(self.end()),
+                None => return self.poll_end(cx),
                 Some(Err(error)) => {
                     let slow = matches!(error.downcast_ref(), Some(server::BodyError::TooSlow));
                     let stage = if slow { Stage::TooSlow } else { Stage::Broken };
@@ -168,7 +175,7 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.seen.witness.is_none() && self.inner.is_end_stream()
+        self.held.is_none() && self.seen.is_over() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -202,11 +209,23 @@ impl Seen {
         }
     }
 
+    /// Whether the witness has said all it had to.
+    fn is_over(&self) -> bool {
+        self.witness.is_none() && self.verdict.is_none()
+    }
+
     /// Shows the whole body to the witness, once. Says whether its last bytes may go out.
-    fn tell(&mut self) -> bool {
-        let kept = self.kept.take();
-        let witness = self.witness.take();
-        witness.is_none_or(|witness| witness(kept.as_deref()))
+    fn poll_tell(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Some(witness) = self.witness.take() {
+            let kept = self.kept.take();
+            self.verdict = Some(witness(kept.as_deref()));
+        }
+        let Some(verdict) = &mut self.verdict else {
+            return Poll::Ready(true);
+        };
+        let may_go = ready!(verdict.as_mut().poll(cx));
+        self.verdict = None;
+        Poll::Ready(may_go)
     }
 }
 
@@ -260,7 +279,7 @@ mod tests {
         let shown = Arc::clone(shown);
         Box::new(move |body| {
             shown.lock().push(body.map(<[u8]>::to_vec));
-            answer
+            Box::pin(std::future::ready(answer))
         })
     }
 

@@ -4,5 +4,7 @@
 #[path = "../gateway/support/client.rs"]
 mod client;
 mod fleet;
+mod log;
 mod purse;
 mod shelf;
+mod support;

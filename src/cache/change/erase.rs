@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use super::Removed;
 use crate::cache::Cache;
 use crate::cache::changes::{self, Hold};
-use crate::cache::key::{CacheKey, folded};
+use crate::cache::claims::Claims;
+use crate::cache::key::{CacheKey, folded, name_of};
 use crate::cache::people::Found;
 use crate::cache::store::Watch;
+use crate::person::change::Name;
 
 /// What an erasure has let go of, and what is to be looked for afterwards.
 #[derive(Debug)]
@@ -26,7 +28,18 @@ pub struct Erased {
     names: Vec<CacheKey>,
     /// The workspaces where one of the names is crowded, and everybody is to go.
     crowded: Vec<u32>,
-    watches: [Watch; 2],
+    /// Of each store, since the first of what was erased was.
+    watches: Vec<[Watch; 2]>,
+}
+
+impl Erased {
+    /// Joins an erasure of the same person by other names.
+    pub fn join(&mut self, other: Self) {
+        self.removed += other.removed;
+        self.names.extend(other.names);
+        self.crowded.extend(other.crowded);
+        self.watches.extend(other.watches);
+    }
 }
 
 impl<F: Clone> Cache<F> {
@@ -98,7 +111,7 @@ impl<F: Clone> Cache<F> {
             removed,
             crowded,
             names: touched,
-            watches,
+            watches: vec![watches],
         }
     }
 
@@ -129,16 +142,26 @@ impl<F: Clone> Cache<F> {
     /// and there may be one at a time.
     pub fn confirm_erased(&self, erased: Erased) -> bool {
         let Erased { names, watches, .. } = erased;
-        let [people, absences] = watches;
-        let of_people = self.people.store().see_gone(people);
-        let of_absences = self.absences.see_gone(absences);
-        of_people && of_absences && names.iter().all(|name| self.knows_nobody(name))
+        let mut gone = true;
+        for [people, absences] in watches {
+            gone &= self.people.store().see_gone(people);
+            gone &= self.absences.see_gone(absences);
+        }
+        gone && names.iter().all(|name| self.knows_nobody(name))
     }
 
     /// All names of whoever was erased, in the form that decisions about them are kept by.
     pub fn names_of_erased(&self, erased: &Erased) -> Vec<u64> {
         let names = erased.names.iter();
         names.map(|name| self.name(name.as_bytes())).collect()
+    }
+
+    /// What whoever was erased can be asked for by.
+    pub fn called_erased(&self, erased: &Erased) -> Vec<Name> {
+        let names = erased.names.iter().map(CacheKey::as_bytes);
+        let mut known = HashSet::new();
+        let names = names.filter_map(name_of);
+        names.filter(|name| known.insert(name.clone())).collect()
     }
 
     /// Whether nothing is stored, or waits to be, of anybody who is called so.
@@ -158,4 +181,10 @@ impl<F: Clone> Cache<F> {
         self.flights
             .cancel(|flight| names.iter().any(|name| name.is_of_the_same(flight)))
     }
+}
+
+/// What whoever has these claims can be asked for by.
+pub fn names_of(claims: &Claims) -> Vec<Name> {
+    let keys = claims.iter().map(|claim| claim.key());
+    keys.filter_map(name_of).collect()
 }

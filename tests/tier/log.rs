@@ -1,0 +1,226 @@
+//! What one gateway changes, all of them have changed before the call returns, or it says who has not.
+
+use std::time::Duration;
+
+use flameup_gateway::sandbox::Matcher;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::Response;
+use crate::support::Fleet;
+
+const USER: &str = "user_1";
+
+fn is_confirmed(response: &Response) -> bool {
+    assert_eq!(response.status, StatusCode::OK, "{response:?}");
+    let status = response.headers["cache-status"].to_str().expect("text");
+    !status.contains("unconfirmed")
+}
+
+fn confirmed(answer: &Value) -> Vec<bool> {
+    let replicas = answer["replicas"].as_array().expect("replicas");
+    let word = |replica: &Value| replica["confirmed"].as_bool().expect("a word");
+    replicas.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn a_write_through_one_gateway_is_seen_through_the_others_at_once() {
+    let fleet = Fleet::of(3).await;
+    let [a, b, c] = &fleet.replicas[..] else {
+        unreachable!("there are three")
+    };
+    for name in ["Zenobia", "Yolanda", "Xanthe"] {
+        for replica in [a, b, c] {
+            replica.remember(USER).await;
+            assert_ne!(replica.name(USER).await, name);
+        }
+        assert!(is_confirmed(&a.rename(USER, name).await));
+        for replica in [b, c, a] {
+            assert_eq!(replica.name(USER).await, name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_in_flight_at_another_gateway_is_not_stored_after_a_write() {
+    let fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    // Past the first moments, in which nothing is stored.
+    b.remember("user_2").await;
+    let hold = fleet
+        .flameup
+        .hold(Matcher::method(http::Method::GET).with_id(USER));
+    let fetch = b.get(USER);
+    let write = async {
+        assert!(hold.arrived(1).await);
+        assert!(is_confirmed(&a.rename(USER, "Zenobia").await));
+        hold.release();
+    };
+    let (before, ()) = tokio::join!(fetch, write);
+    assert_eq!(before.status, StatusCode::OK);
+    for replica in [b, a] {
+        assert_eq!(replica.name(USER).await, "Zenobia");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_reaches_all_gateways_and_says_so() {
+    let fleet = Fleet::of(3).await;
+    let [a, b, c] = &fleet.replicas[..] else {
+        unreachable!("there are three")
+    };
+    b.remember(USER).await;
+    c.remember(USER).await;
+    // Behind the gateways' back.
+    fleet.flameup.people().set(USER, "first_name", "Zenobia");
+    let email = fleet.flameup.people().email(USER).expect("an e-mail");
+    assert_ne!(b.name(USER).await, "Zenobia");
+    let purged = a.operate("/v1/purge", json!({ "id": email })).await;
+    assert_eq!(confirmed(&purged), [true, true], "{purged}");
+    assert_eq!(
+        purged["tiers"][0],
+        json!({ "tier": "redis", "confirmed": true })
+    );
+    for replica in [b, c] {
+        assert_eq!(replica.name(USER).await, "Zenobia");
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_reaches_all_gateways_and_those_that_join_later() {
+    let mut fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    b.remember(USER).await;
+    let email = fleet.flameup.people().email(USER).expect("an e-mail");
+    let receipt = a.operate("/v1/erase", json!({ "id": USER })).await;
+    assert_eq!(confirmed(&receipt), [true], "{receipt}");
+    for tier in receipt["tiers"].as_array().expect("tiers") {
+        assert_eq!(tier["confirmed"], true, "{receipt}");
+    }
+    assert_eq!(receipt["tiers"].as_array().map(Vec::len), Some(2));
+    // Who joins later than the log reaches back.
+    let log = fleet.redis.key(":log").await;
+    fleet.redis.say(&["XTRIM", &log, "MAXLEN", "0"]).await;
+    fleet.join().await;
+    for replica in &fleet.replicas {
+        for name in [USER, &email] {
+            for _ in 0..2 {
+                let answer = replica.get(name).await;
+                let status = answer.headers["cache-status"].to_str().expect("text");
+                assert!(
+                    !status.contains("hit") && !status.contains("stored"),
+                    "{status}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_hear_is_named_and_serves_nothing_old_once_it_hears_again() {
+    let fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    b.remember(USER).await;
+    b.way.cut();
+    b.comes_to("suspect", 1).await;
+    assert!(!is_confirmed(&a.rename(USER, "Zenobia").await));
+    let purged = a.operate("/v1/purge", json!({ "id": "user_2" })).await;
+    assert_eq!(confirmed(&purged), [false], "{purged}");
+    assert!(a.shows("unconfirmed_total").await >= Some(2.0));
+    b.way.mend();
+    b.comes_to("suspect", 0).await;
+    assert_eq!(b.name(USER).await, "Zenobia");
+    assert_eq!(b.shows("log_lost_total").await, Some(0.0));
+    assert!(is_confirmed(&a.rename(USER, "Yolanda").await));
+    assert_eq!(b.name(USER).await, "Yolanda");
+}
+
+#[tokio::test]
+async fn who_has_missed_too_much_believes_nobody_in_memory() {
+    let fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    b.remember(USER).await;
+    b.way.cut();
+    b.comes_to("suspect", 1).await;
+    assert!(!is_confirmed(&a.rename(USER, "Zenobia").await));
+    a.rename("user_2", "Xanthe").await;
+    let log = fleet.redis.key(":log").await;
+    fleet.redis.say(&["XTRIM", &log, "MAXLEN", "1"]).await;
+    b.way.mend();
+    b.comes_to("suspect", 0).await;
+    assert_eq!(b.name(USER).await, "Zenobia");
+    assert!(b.shows("log_lost_total").await >= Some(1.0));
+}
+
+#[tokio::test]
+async fn nobody_in_memory_is_believed_after_redis_has_lost_everything() {
+    let mut fleet = Fleet::of(2).await;
+    fleet.replicas[1].remember(USER).await;
+    fleet.replicas[1].way.cut();
+    fleet.replicas[1].comes_to("suspect", 1).await;
+    assert!(!is_confirmed(
+        &fleet.replicas[0].rename(USER, "Zenobia").await
+    ));
+    fleet.redis.restart_empty().await;
+    let b = &fleet.replicas[1];
+    b.way.mend();
+    b.comes_to("suspect", 0).await;
+    assert_eq!(b.name(USER).await, "Zenobia");
+    assert!(b.shows("log_lost_total").await >= Some(1.0));
+}
+
+#[tokio::test]
+async fn who_vanishes_in_mid_write_leaves_nothing_old_at_the_others() {
+    let fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    b.remember(USER).await;
+    // Held once Flameup has made the change.
+    let hold = fleet
+        .flameup
+        .hold(Matcher::method(http::Method::PUT).with_id(USER));
+    let write = a.rename(USER, "Zenobia");
+    let look = async {
+        assert!(hold.arrived(1).await);
+        a.way.cut();
+        assert_eq!(b.name(USER).await, "Zenobia");
+        hold.release();
+    };
+    let (written, ()) = tokio::join!(write, look);
+    assert!(!is_confirmed(&written));
+    assert_eq!(b.name(USER).await, "Zenobia");
+}
+
+#[tokio::test]
+async fn writes_go_on_without_redis_and_say_so_without_waiting() {
+    let mut fleet = Fleet::of(2).await;
+    fleet.redis.kill();
+    let a = &fleet.replicas[0];
+    a.comes_to("suspect", 1).await;
+    let began = Instant::now();
+    assert!(!is_confirmed(&a.rename(USER, "Zenobia").await));
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(a.name(USER).await, "Zenobia");
+    let purged = a.operate("/v1/purge", json!({ "id": USER })).await;
+    assert_eq!(confirmed(&purged), [false], "{purged}");
+    assert_eq!(purged["tiers"][0]["confirmed"], false);
+}
+
+#[tokio::test]
+async fn who_leaves_is_waited_for_no_longer() {
+    let mut fleet = Fleet::of(2).await;
+    fleet.replicas.pop().expect("there are two").drain().await;
+    let a = &fleet.replicas[0];
+    assert!(is_confirmed(&a.rename(USER, "Zenobia").await));
+    a.comes_to("replicas", 1).await;
+}
