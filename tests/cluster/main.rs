@@ -9,13 +9,14 @@
 //! - Flameup never gets more than its limit and one lease for each gateway within a window;
 //! - nobody waits longer than [`fleet::DEADLINE`];
 //!
-//! and where nothing goes wrong, Flameup refuses nothing and nobody is turned away.
+//! and where nothing goes wrong, Flameup refuses nothing, hardly anybody is turned away, and every change
+//! that is made is confirmed.
 //!
 //! `CLUSTER_SECONDS` says for how long traffic goes on before and after each fault, 2 unless told. One
 //! fault at a time: they would slow one another.
 
 use std::env;
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -35,7 +36,7 @@ mod proxy;
 mod redis;
 mod traffic;
 
-use client::Client;
+use client::{Answer, Client};
 use fleet::{DEADLINE, Flameup, Fleet, LIMIT, REPLICAS, WINDOW};
 use proxy::Mode;
 use redis::{Cluster, Sentinels, Server};
@@ -81,7 +82,7 @@ fn judge(fleet: &Fleet, what: &str) -> Tally {
         draws.refused(),
         tally.wrong.len(),
     );
-    let _ = std::io::stderr().write_all(report.as_bytes());
+    let _ = io::stderr().write_all(report.as_bytes());
     let some = &tally.wrong[..tally.wrong.len().min(10)];
     assert!(tally.wrong.is_empty(), "{report}{some:#?}");
     let replicas = u64::try_from(REPLICAS).expect("a few");
@@ -108,13 +109,15 @@ async fn undisturbed(flameup: Flameup) {
         before
     };
     let before = fleet.watch.while_traffic(happening).await;
+    let turned_away = fleet.watch.tally().refused - before.refused;
+    let what = format!("{what} ({turned_away} turned away once settled)");
     let after = judge(&fleet, &what);
     assert_eq!(fleet.draws.refused(), 0, "{what}");
     assert!(fleet.draws.most_within(WINDOW) <= LIMIT, "{what}");
     let (refused, found) = (after.refused - before.refused, after.found - before.found);
-    assert!(refused * 100 <= found, "{what}: {refused} of {found}");
+    // More than a few would mean that the budget is not shared out, only held back.
+    assert!(refused * 20 <= found, "{what}: {refused} of {found}");
     assert_eq!(after.unconfirmed - before.unconfirmed, 0, "{what}");
-    assert_eq!(after.unchanged - before.unchanged, 0, "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,18 +254,12 @@ async fn a_gateway_is_killed_while_it_fetches() {
     let watch = std::sync::Arc::clone(&fleet.watch);
     let happening = async {
         quiet().await;
-        let mut doomed = Client::new(fleet.watch.seats[0].address);
-        let lookup = tokio::spawn(async move { doomed.get(target).await });
+        let doomed = Client::new(fleet.watch.seats[0].address);
+        let lookup = tokio::spawn(ask_until_let_through(doomed, target));
         until_received(&fleet, "GET", target).await;
         fleet.kill_gateway(0);
-        let asked = Instant::now();
-        let answer = Client::new(fleet.watch.seats[1].address).get(target).await;
-        let answer = answer.expect("an answer");
-        assert!(asked.elapsed() < DEADLINE, "{:?}", asked.elapsed());
-        assert_eq!(
-            (answer.status, answer.field("external_id").as_str()),
-            (200, "user_1000")
-        );
+        let answer = answer_in_turn(&fleet, 1, target).await;
+        assert_eq!(answer.field("external_id"), "user_1000");
         assert!(
             lookup.await.expect("no panic").is_err(),
             "it was killed too late"
@@ -315,6 +312,34 @@ async fn a_gateway_is_killed_while_it_changes_somebody() {
     };
     watch.while_traffic(happening).await;
     judge(&fleet, "killed while changing");
+}
+
+/// Asks until the lookup is not turned away for want of budget.
+async fn ask_until_let_through(mut client: Client, target: &str) -> io::Result<Answer> {
+    loop {
+        let answer = client.get(target).await?;
+        if answer.status != 429 {
+            return Ok(answer);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What a gateway answers, in time, once it does not turn the lookup away for want of budget.
+async fn answer_in_turn(fleet: &Fleet, seat: usize, target: &str) -> Answer {
+    let mut client = Client::new(fleet.watch.seats[seat].address);
+    // The dead one's part of the budget is out for a window.
+    let until = Instant::now() + WINDOW + DEADLINE;
+    loop {
+        let asked = Instant::now();
+        let answer = client.get(target).await.expect("an answer");
+        assert!(asked.elapsed() < DEADLINE, "{:?}", asked.elapsed());
+        if answer.status == 200 {
+            return answer;
+        }
+        assert!(answer.status == 429 && Instant::now() < until, "{answer:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn until_received(fleet: &Fleet, method: &str, target: &str) {

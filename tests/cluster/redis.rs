@@ -167,7 +167,7 @@ fn move_keys(from: &Server, to: &Server, slot: &str) -> usize {
 pub(crate) struct Sentinels {
     master: Server,
     _replica: Server,
-    sentinels: Vec<Server>,
+    watchers: Vec<Server>,
 }
 
 impl Sentinels {
@@ -180,18 +180,18 @@ impl Sentinels {
                 .cli(&["INFO", "replication"])
                 .contains("master_link_status:up")
         });
-        let sentinels = (0..3).map(|_| sentinel(master.port)).collect();
+        let watchers = (0..3).map(|_| sentinel(master.port)).collect();
         let these = Self {
             master,
             _replica: replica,
-            sentinels,
+            watchers,
         };
         these.until_they_see_each_other();
         these
     }
 
     fn until_they_see_each_other(&self) {
-        for sentinel in &self.sentinels {
+        for sentinel in &self.watchers {
             until("they see each other", || {
                 let said = sentinel.cli(&["SENTINEL", "MASTER", "people"]);
                 said.contains("num-other-sentinels\n2") && said.contains("num-slaves\n1")
@@ -200,7 +200,7 @@ impl Sentinels {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis+sentinel://{}/people", joined(&self.sentinels))
+        format!("redis+sentinel://{}/people", joined(&self.watchers))
     }
 
     /// Kills the master and waits until the replica is named in its place.
@@ -208,7 +208,7 @@ impl Sentinels {
         self.master.kill();
         let old = self.master.port.to_string();
         until("another one is master", || {
-            let said = self.sentinels[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "people"]);
+            let said = self.watchers[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "people"]);
             !said.trim().is_empty() && !said.contains(&old)
         });
     }
