@@ -307,7 +307,8 @@ impl Shield {
             told: false,
             ..*claim
         };
-        self.enter(&claim, 1)?.turn_now()
+        let turn = self.enter(&claim, 1).and_then(Waiting::turn_now);
+        turn.inspect_err(|_| self.want_refresh())
     }
 
     /// Admits the repetition of a forward that failed, at twice the cost, if few were repeated.

@@ -53,6 +53,13 @@ impl Shield {
         state.stir(now);
     }
 
+    /// A refresh found no unit.
+    pub(super) fn want_refresh(&self) {
+        if self.state.lock().budget.want_refresh(self.clock.now()) {
+            self.wanting.notify_one();
+        }
+    }
+
     /// Ends when somebody waits for units that are not in hand.
     pub fn wanting(&self) -> Notified<'_> {
         self.wanting.notified()

@@ -134,7 +134,7 @@ struct Granted(Grant);
 
 impl redis::FromRedisValue for Granted {
     fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
-        let numbers: [u32; 8] = redis::FromRedisValue::from_redis_value(value)?;
+        let numbers: [u32; 9] = redis::FromRedisValue::from_redis_value(value)?;
         let [
             units,
             limit,
@@ -144,6 +144,7 @@ impl redis::FromRedisValue for Granted {
             share,
             free,
             is_new,
+            ready,
         ] = numbers;
         Ok(Self(Grant {
             units,
@@ -154,6 +155,7 @@ impl redis::FromRedisValue for Granted {
             share: f64::from(share) / 1000.0,
             free,
             is_new: is_new == 1,
+            ready,
         }))
     }
 }

@@ -115,8 +115,11 @@ async fn undisturbed(flameup: Flameup) {
     assert_eq!(fleet.draws.refused(), 0, "{what}");
     assert!(fleet.draws.most_within(WINDOW) <= LIMIT, "{what}");
     let (refused, found) = (after.refused - before.refused, after.found - before.found);
-    // More than a few would mean that the budget is not shared out, only held back.
-    assert!(refused * 20 <= found, "{what}: {refused} of {found}");
+    // A little more is asked for than there is. Many would mean that the budget is not shared out, only
+    // held back.
+    assert!(refused * 5 <= found, "{what}: {refused} of {found}");
+    let most = fleet.draws.most_within(WINDOW);
+    assert!(most * 10 >= LIMIT * 7, "{what}: {most}");
     assert_eq!(after.unconfirmed - before.unconfirmed, 0, "{what}");
 }
 

@@ -180,7 +180,7 @@ impl Replica {
         call.arg(self.spent).arg(self.in_hand).arg(wants);
         let window_ms = u64::try_from(window.as_millis()).expect("a window");
         call.arg(30).arg(0).arg(window_ms).arg(0).arg(-1);
-        let granted: [usize; 8] = call.invoke(connection).expect("granted");
+        let granted: [usize; 9] = call.invoke(connection).expect("granted");
         self.spent = 0;
         self.in_hand += granted[0];
         assert!(self.in_hand <= LEASE, "{} in hand", self.in_hand);

@@ -18,8 +18,15 @@ const ALONE: f64 = 0.8;
 /// Most units that a gateway has at a time; the purse's own bound.
 pub const MOST_LEASED: u32 = 10;
 
-/// After so long, units that nobody has wanted go back.
-const LAPSE: Duration = Duration::from_secs(2);
+/// After so long, units that nobody has wanted go back: others may.
+const LAPSE: Duration = Duration::from_millis(500);
+
+/// For so long a refresh that found no unit is remembered, so that the next one does.
+const REFRESHING: Duration = Duration::from_secs(1);
+
+/// Units are kept in stock only where those of all gateways are at most this part of the limit: a
+/// hundred sidecars would keep nearly all of it.
+const STOCKED: u32 = 10;
 
 /// Units are kept in stock for as long after the last request.
 const BUSY: Duration = Duration::from_secs(10);
@@ -65,6 +72,8 @@ pub struct Grant {
     pub free: u32,
     /// The purse is too new to lease anything: it may have lost what was spent.
     pub is_new: bool,
+    /// Units that may be leased at once.
+    pub ready: u32,
 }
 
 /// How units are had.
@@ -92,6 +101,8 @@ pub(super) struct Lease {
     last: Option<(Grant, Instant)>,
     /// When a unit was spent last.
     busy_at: Option<Instant>,
+    /// When a refresh found none.
+    refresh_at: Option<Instant>,
 }
 
 impl Lease {
@@ -107,6 +118,7 @@ impl Lease {
             used: None,
             last: None,
             busy_at: None,
+            refresh_at: None,
         }
     }
 
@@ -145,12 +157,17 @@ impl Lease {
         let next = (heard + grant.next_in).max(now + GLANCE);
         let share = grant.share.clamp(0.05, 1.0);
         let interval = (window / limit.max(1)).div_f64(share);
-        Some(next + interval.saturating_mul(missing))
+        Some(next + interval.saturating_mul(missing.saturating_sub(grant.ready)))
     }
 
+    /// Units to have in hand though nobody waits for them.
     fn stock(&self, now: Instant) -> u32 {
-        let is_busy = |at: Instant| now.saturating_duration_since(at) < BUSY;
-        u32::from(self.in_hand == 0 && self.busy_at.is_some_and(is_busy))
+        let since = |at: Option<Instant>, longest| {
+            at.is_some_and(|at| now.saturating_duration_since(at) < longest)
+        };
+        let is_small = self.gateways.saturating_mul(STOCKED) <= self.limit;
+        let is_wanted = since(self.refresh_at, REFRESHING) || is_small && since(self.busy_at, BUSY);
+        u32::from(self.in_hand == 0 && is_wanted)
     }
 }
 
@@ -202,6 +219,15 @@ impl Budget {
         };
         lease.spent = 0;
         Some(report)
+    }
+
+    /// A refresh found no unit: the next one should. Says whether units are leased at all.
+    pub fn want_refresh(&mut self, now: Instant) -> bool {
+        let Some(lease) = &mut self.lease else {
+            return false;
+        };
+        lease.refresh_at = Some(now);
+        lease.mode == Mode::Leased
     }
 
     /// Takes what the purse has said to a report.
@@ -303,6 +329,7 @@ mod tests {
             share: 0.5,
             free: 50,
             is_new: false,
+            ready: 0,
         }
     }
 
@@ -392,12 +419,30 @@ mod tests {
         budget.take_grant(grant(5), now);
         let unit = budget.spend(1, now).expect("leased");
         budget.settle(unit, None, now, std::time::SystemTime::UNIX_EPOCH);
-        let report = budget.report([0; 3], now + SECOND).expect("it is shared");
+        let report = budget.report([0; 3], now + LAPSE / 2);
+        let report = report.expect("it is shared");
         assert_eq!((report.has, report.wants), (4, [0; 4]));
         let report = budget.report([0; 3], now + LAPSE).expect("it is shared");
         assert_eq!((report.has, report.wants), (0, [0, 0, 0, 1]));
         let report = budget.report([0; 3], now + 2 * BUSY).expect("it is shared");
         assert_eq!(report.wants, [0; 4]);
+    }
+
+    #[test]
+    fn a_hundred_gateways_keep_nothing_in_stock_but_for_a_refresh() {
+        let now = Instant::now();
+        let mut budget = budget(1, now);
+        let many = Grant {
+            gateways: 100,
+            ..grant(1)
+        };
+        budget.take_grant(many, now);
+        let unit = budget.spend(1, now).expect("leased");
+        budget.settle(unit, None, now, std::time::SystemTime::UNIX_EPOCH);
+        let wants = |budget: &mut Budget| budget.report([0; 3], now).map(|report| report.wants[3]);
+        assert_eq!(wants(&mut budget), Some(0));
+        assert!(budget.want_refresh(now));
+        assert_eq!(wants(&mut budget), Some(1));
     }
 
     #[test]

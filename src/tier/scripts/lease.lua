@@ -8,7 +8,7 @@
 --       are used by all, as it was told, or -1
 -- Returns units leased, the limit, ms that nothing is to be sent, gateways, ms until more may be had,
 -- the share of what is wanted that this one wants in thousandths, units that are free, whether the
--- purse is too new to lease.
+-- purse is too new to lease, and units that may be leased at once.
 local MOST_LEASED = 10
 local FRESH_MS, SEEN_MS, WANTS_MS = 2000, 3000, 1000
 
@@ -120,4 +120,5 @@ redis.call('HSET', KEYS[3], who, string.format('%d %d %d %d %d %d %d',
   has + units, own[1], own[2], own[3], own[4], now, units > 0 and now or last_lease))
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 4 * window + 10000) end
 local share = all > 0 and math.floor(1000 * mine / all) or math.floor(1000 / gateways)
-return {units, limit, held, gateways, next_ms, share, free - units, new and 1 or 0}
+local ready = math.max(0, math.min(free - units, math.floor(purse.tokens)))
+return {units, limit, held, gateways, next_ms, share, free - units, new and 1 or 0, ready}
