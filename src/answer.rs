@@ -19,8 +19,9 @@ use crate::cache::Landed;
 use crate::cache::entry::Entry;
 use crate::cache::status::{CacheStatus, End, HitDetail, Reason};
 use crate::failure::{Failure, Unsent};
-use crate::headers::{CACHE_STATUS, VIA_VALUE, X_REQUEST_ID, passed_on, ready};
+use crate::headers::{CACHE_STATUS, UNCONFIRMED, VIA_VALUE, X_REQUEST_ID, passed_on, ready};
 use crate::problem::Problem;
+use crate::tier::log::Confirmation;
 
 /// Headers of a hit: one of Flameup's, its validator, `Age`, and those of every answer.
 const USUAL_HEADERS: usize = 6;
@@ -47,8 +48,8 @@ pub struct Head {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Body,
-    /// Whether every gateway has confirmed the change that it answers, as far as there is one.
-    pub confirmed: bool,
+    /// Who has confirmed the change that it answers, where it is one that other gateways are told.
+    pub confirmation: Option<Confirmation>,
 }
 
 #[derive(Debug)]
@@ -148,7 +149,11 @@ impl Answer {
             cache_status: CacheStatus::Forward {
                 reason,
                 status: Some(head.status),
-                end: if head.confirmed {
+                end: if head
+                    .confirmation
+                    .as_ref()
+                    .is_none_or(Confirmation::is_whole)
+                {
                     End::Relayed
                 } else {
                     End::Unconfirmed
@@ -263,6 +268,9 @@ impl Answer {
             }
             Content::Relayed(head) => {
                 write_relayed(&head.headers, &request.method, &mut headers);
+                if let Some(missing) = head.confirmation.as_ref().and_then(unconfirmed) {
+                    headers.insert(UNCONFIRMED, missing);
+                }
                 (head.status, head.body)
             }
         };
@@ -354,6 +362,16 @@ fn client_has(etag: &HeaderValue, headers: &HeaderMap) -> bool {
     };
     let etag = ETag::decode(&mut std::iter::once(etag));
     etag.is_ok_and(|etag| !condition.precondition_passes(&etag))
+}
+
+/// The gateways that have not confirmed a change, a few of them by name.
+fn unconfirmed(confirmation: &Confirmation) -> Option<HeaderValue> {
+    /// Enough to see who is away; with more than these, Redis is.
+    const MOST_NAMED: usize = 10;
+    let mut missing = confirmation.missing();
+    missing.truncate(MOST_NAMED);
+    let named = HeaderValue::try_from(missing.join(", ")).ok();
+    named.filter(|named| !named.is_empty())
 }
 
 /// Those headers of a relayed answer that reach a client. The length of a body is told by its

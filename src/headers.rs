@@ -17,6 +17,8 @@ use http::header::{
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// `Proxy-Status` (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// Which gateways have not confirmed a change, by their ids; on the answer to the change.
+pub const UNCONFIRMED: HeaderName = HeaderName::from_static("flameup-gateway-unconfirmed");
 /// `X-Request-Id`: taken from the client or made here, on every answer, and sent to Flameup.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

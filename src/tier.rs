@@ -6,7 +6,7 @@
 //! - [`shelf`] is the second tier: what one gateway has fetched, for all of them.
 //! - `purse` leases the budget of a Flameup key in slices.
 //! - [`log`] tells every gateway of a change before the change's answer is given.
-//! - [`purse`] leases the budget of a Flameup key in slices.
+//! - `purse` leases the budget of a Flameup key in slices.
 //!
 //! # Invariants
 //! - Redis sees no name, no body and no key: what is kept there is sealed ([`seal`]), and stands under

@@ -287,11 +287,11 @@ impl Passing {
             mut body,
             ..
         } = relayed;
-        let head = |body, confirmed| Head {
+        let head = |body, confirmation| Head {
             status,
             headers,
             body,
-            confirmed,
+            confirmation,
         };
         let waits = self.change.is_some() && self.gateway.shared.is_some();
         let begun = match body
@@ -311,11 +311,10 @@ impl Passing {
         if let Some(whole) = begun {
             let confirmation = self.complete(status, Some(whole.clone())).confirmed().await;
             self.ended(settling, Ok(status));
-            let confirmed = confirmation.is_none_or(|confirmation| confirmation.is_whole());
-            let _ = answer.send(Ok(head(Body::from(whole), confirmed)));
+            let _ = answer.send(Ok(head(Body::from(whole), confirmation)));
         } else {
             let (feed, coming) = Body::coming(body.length());
-            let _ = answer.send(Ok(head(coming, true)));
+            let _ = answer.send(Ok(head(coming, None)));
             self.pump(status, body, feed, settling).await;
         }
     }

@@ -1,7 +1,7 @@
 //! The way to Redis: one connection that all calls share, a deadline for each of them, and a breaker
 //! for all.
 //!
-//! Connections are made in the background ([`connector`]): a call finds one or fails at once.
+//! Connections are made in the background (`connector`): a call finds one or fails at once.
 
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};

@@ -134,9 +134,15 @@ async fn who_does_not_hear_is_named_and_serves_nothing_old_once_it_hears_again()
     b.remember(USER).await;
     b.way.cut();
     b.comes_to("suspect", 1).await;
-    assert!(!is_confirmed(&a.rename(USER, "Zenobia").await));
+    let renamed = a.rename(USER, "Zenobia").await;
+    assert!(!is_confirmed(&renamed));
+    let named = &renamed.headers["flameup-gateway-unconfirmed"];
     let purged = a.operate("/v1/purge", json!({ "id": "user_2" })).await;
     assert_eq!(confirmed(&purged), [false], "{purged}");
+    assert_eq!(
+        purged["replicas"][0]["replica"],
+        *named.to_str().expect("text")
+    );
     assert!(a.shows("unconfirmed_total").await >= Some(2.0));
     b.way.mend();
     b.comes_to("suspect", 0).await;
