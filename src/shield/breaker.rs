@@ -36,8 +36,18 @@ pub struct Breaker {
     phase: Phase,
     /// How often it opened or closed: tells what was sent before from what was sent since.
     turn: u64,
-    delays: Delays,
-    give_up_after: Duration,
+    settings: Settings,
+}
+
+/// When a breaker opens, and when it tries again.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Failures without a success between them that open it.
+    pub in_a_row: u32,
+    /// Between its probes.
+    pub delays: Delays,
+    /// A probe is given up after so long.
+    pub give_up_after: Duration,
 }
 
 #[derive(Debug)]
@@ -92,16 +102,19 @@ pub enum State {
 impl Breaker {
     /// A closed breaker before Flameup, whose probes are given up after so long.
     pub fn new(give_up_after: Duration) -> Self {
-        Self::with_delays(Delays::FLAMEUP, give_up_after)
+        Self::with(Settings {
+            in_a_row: IN_A_ROW,
+            delays: Delays::FLAMEUP,
+            give_up_after,
+        })
     }
 
-    /// A closed breaker that tries again after these delays.
-    pub fn with_delays(delays: Delays, give_up_after: Duration) -> Self {
+    /// A closed breaker with settings of its own.
+    pub fn with(settings: Settings) -> Self {
         Self {
             phase: Phase::Closed(Recent::default()),
             turn: 0,
-            delays,
-            give_up_after,
+            settings,
         }
     }
 
@@ -130,12 +143,9 @@ impl Breaker {
         match (&mut self.phase, outcome) {
             (_, Outcome::Abandoned) => {}
             (Phase::Closed(recent), outcome) => {
-                if recent.count(outcome, now) {
-                    self.turn_to(Phase::Open(Probing::since(
-                        now,
-                        self.delays,
-                        self.give_up_after,
-                    )));
+                if recent.count(outcome, self.settings.in_a_row, now) {
+                    let probing = self.settings.probing(now);
+                    self.turn_to(Phase::Open(probing));
                 }
             }
             (Phase::Open(probing), outcome) => {
@@ -166,6 +176,12 @@ impl Breaker {
     fn turn_to(&mut self, phase: Phase) {
         self.phase = phase;
         self.turn = self.turn.wrapping_add(1);
+    }
+}
+
+impl Settings {
+    fn probing(&self, now: Instant) -> Probing {
+        Probing::since(now, self.delays, self.give_up_after)
     }
 }
 
@@ -205,7 +221,7 @@ struct Count {
 
 impl Recent {
     /// Counts one end; returns whether it was one failure too many.
-    fn count(&mut self, outcome: Outcome, now: Instant) -> bool {
+    fn count(&mut self, outcome: Outcome, in_a_row: u32, now: Instant) -> bool {
         let failed = outcome == Outcome::Failed;
         let is_past = |count: &Count| now.saturating_duration_since(count.since) >= WINDOW;
         while self.counts.front().is_some_and(is_past) {
@@ -228,7 +244,7 @@ impl Recent {
         } else {
             self.failed_in_a_row = 0;
         }
-        failed && (self.failed_in_a_row >= IN_A_ROW || self.is_half_failed())
+        failed && (self.failed_in_a_row >= in_a_row || self.is_half_failed())
     }
 
     fn is_half_failed(&self) -> bool {
@@ -284,6 +300,25 @@ mod tests {
         let refusal = breaker.admit(now + SECOND).expect_err("it is open");
         assert_eq!(refusal.retry_after, 4 * SECOND);
         assert_eq!(breaker.state(until), State::HalfOpen);
+    }
+
+    #[test]
+    fn one_with_settings_of_its_own_opens_and_tries_again_by_them() {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::with(Settings {
+            in_a_row: 1,
+            delays: Delays {
+                first: SECOND,
+                longest: 2 * SECOND,
+            },
+            give_up_after: PATIENCE,
+        });
+        for delay in [1, 2, 2] {
+            end(&mut breaker, Outcome::Failed, now);
+            let until = now + delay * SECOND;
+            assert_eq!(breaker.state(now), State::Open { until });
+            now = until;
+        }
     }
 
     #[test]

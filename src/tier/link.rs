@@ -1,9 +1,10 @@
 //! The way to Redis: one connection that all calls share, a deadline for each of them, and a breaker
 //! for all.
 //!
-//! Connections are made in the background (`connector`): a call finds one or fails at once.
+//! Connections are made in the background (`keeper`): a call finds one or fails at once.
 
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -14,26 +15,33 @@ use tokio::time::timeout;
 
 mod connection;
 mod connector;
+mod keeper;
 
 use super::numbers::Numbers;
 use crate::clock::Clock;
 use crate::config;
-use crate::shield::breaker::{self, Breaker, Delays, Outcome};
+use crate::shield::breaker::{self, Breaker, Delays, Outcome, Pass};
 pub use connection::Connection;
 use connector::Connector;
 
-/// Redis is near, and a probe costs nothing: it is tried again soon.
-const DELAYS: Delays = Delays {
-    first: Duration::from_millis(250),
-    longest: Duration::from_secs(2),
+/// The first deadline that is missed opens it: a request makes several calls, and is to wait for one
+/// in vain at most. Redis is near and a probe costs nothing, so that it is tried again soon: what
+/// was a hiccup is over by then.
+const BREAKER: breaker::Settings = breaker::Settings {
+    in_a_row: 1,
+    delays: Delays {
+        first: Duration::from_millis(25),
+        longest: Duration::from_secs(2),
+    },
+    // A probe is a call, which has ended long before.
+    give_up_after: Duration::from_secs(5),
 };
-
-/// A probe is a call, which has ended long before.
-const LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// The way to Redis.
 pub struct Link {
     connection: ArcSwapOption<Connection>,
+    /// Another connection is to be made: this one brings nothing, or leads to the wrong server.
+    doubted: AtomicBool,
     connector: Connector,
     /// Wakes whoever makes connections.
     wanted: Notify,
@@ -62,9 +70,12 @@ pub enum Error {
     /// There is no connection at this moment.
     #[error("there is no connection to Redis")]
     Unconnected,
-    /// No Sentinel knows the master.
-    #[error("no Sentinel names the master")]
+    /// The Sentinels do not know the master.
+    #[error("the Sentinels know no master of this name (redis.url)")]
     NoMaster,
+    /// The server that the Sentinels name is a replica.
+    #[error("what the Sentinels call the master is none, or not yet")]
+    NotMaster,
     /// It took too long.
     #[error("Redis did not answer in time")]
     Deadline,
@@ -118,14 +129,15 @@ impl Link {
     ) -> Result<Arc<Self>, Error> {
         let link = Arc::new(Self {
             connection: ArcSwapOption::empty(),
+            doubted: AtomicBool::new(false),
             connector: Connector::new(config)?,
             wanted: Notify::new(),
-            breaker: Mutex::new(Breaker::with_delays(DELAYS, LOST_AFTER)),
+            breaker: Mutex::new(Breaker::with(BREAKER)),
             deadline: config.timeout,
             clock,
             numbers,
         });
-        tokio::spawn(keep_connected(Arc::downgrade(&link)));
+        tokio::spawn(keeper::keep_connected(Arc::downgrade(&link)));
         Ok(link)
     }
 
@@ -133,39 +145,46 @@ impl Link {
     ///
     /// # Errors
     /// When it brought nothing; see [`Error`]. It may have been run all the same.
+    ///
+    /// # Cancellation
+    /// It may have been run all the same. The breaker learns nothing from it.
     pub async fn run<T: FromRedisValue>(
         &self,
         call: &LazyLock<Call>,
         fill: impl FnOnce(&mut ScriptInvocation<'_>),
     ) -> Result<Reply<T>, Error> {
         let sent = self.clock.now();
-        let pass = self.breaker.lock().admit(sent);
-        let Ok(pass) = pass else {
-            self.numbers.called(call.word, "breaker", Duration::ZERO);
-            return Err(Error::BreakerOpen);
+        let result = match self.admit(sent) {
+            Ok((connection, pass)) => {
+                let result = self.invoke(&connection, call, fill).await;
+                self.learn(&connection, pass, result.as_ref().err());
+                result
+            }
+            Err(refused) => Err(refused),
         };
-        let result = self.try_run(call, fill).await;
         let heard = self.clock.now();
-        let (outcome, word) = match &result {
-            Ok(_) => (Outcome::Alive, "ok"),
-            Err(error) => (Outcome::Failed, error.word()),
-        };
-        self.breaker.lock().report(pass, outcome, heard);
+        let word = result.as_ref().map_or_else(Error::word, |_| "ok");
         let took = heard.saturating_duration_since(sent);
         self.numbers.called(call.word, word, took);
-        let value = result.inspect_err(|error| self.look_at(error))?;
-        Ok(Reply { value, sent, heard })
+        result.map(|value| Reply { value, sent, heard })
     }
 
-    async fn try_run<T: FromRedisValue>(
+    /// What a call needs. Without a connection it is no probe: it would show nothing.
+    fn admit(&self, now: Instant) -> Result<(Arc<Connection>, Pass), Error> {
+        let connection = self.connection.load_full().ok_or(Error::Unconnected)?;
+        let pass = self.breaker.lock().admit(now);
+        Ok((connection, pass.map_err(|_| Error::BreakerOpen)?))
+    }
+
+    async fn invoke<T: FromRedisValue>(
         &self,
+        connection: &Connection,
         call: &Call,
         fill: impl FnOnce(&mut ScriptInvocation<'_>),
     ) -> Result<T, Error> {
-        let connection = self.connection.load_full().ok_or(Error::Unconnected)?;
         let mut invocation = call.script.prepare_invoke();
         fill(&mut invocation);
-        let mut connection = Connection::clone(&connection);
+        let mut connection = connection.clone();
         let called = timeout(self.deadline, invocation.invoke_async(&mut connection));
         Ok(called.await.map_err(|_| Error::Deadline)??)
     }
@@ -187,7 +206,7 @@ impl Link {
     /// When none can be made.
     pub async fn listen(&self, longest: Duration) -> Result<Connection, Error> {
         let connection = self.connector.connect(Some(longest + self.deadline));
-        timeout(connector::LONGEST, connection)
+        timeout(keeper::LONGEST, connection)
             .await
             .map_err(|_| Error::Deadline)?
     }
@@ -202,31 +221,57 @@ impl Link {
         self.state() == breaker::State::Closed && self.connection.load().is_some()
     }
 
-    /// An error may say that the connection is of no use any more.
-    fn look_at(&self, error: &Error) {
-        let useless = match error {
-            Error::Failed(error) => is_lost(error),
-            // A connection that has brought nothing for so long may never do again.
-            Error::Deadline => self.state() != breaker::State::Closed,
-            _ => false,
+    /// Draws conclusions from how a call on this connection ended.
+    fn learn(&self, used: &Arc<Connection>, pass: Pass, error: Option<&Error>) {
+        let was_probe = pass.is_probe();
+        let outcome = match error {
+            Some(Error::Deadline) => Outcome::Failed,
+            // No answer at all is as quick as an answer, and makes a connection be made anew.
+            Some(Error::Failed(error)) if is_lost(error) => Outcome::Abandoned,
+            _ => Outcome::Alive,
         };
-        if useless {
-            self.connection.store(None);
-            self.wanted.notify_one();
+        let now = self.clock.now();
+        self.breaker.lock().report(pass, outcome, now);
+        match error {
+            // Once may be a hiccup; twice, and whoever is at the other end may be gone for good.
+            Some(Error::Deadline) if was_probe => self.doubt(),
+            Some(Error::Failed(error)) if is_lost(error) => self.lose(used),
+            _ => {}
         }
+    }
+
+    /// Has another connection made, and uses this one until then.
+    fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+        self.wanted.notify_one();
+    }
+
+    /// Has another connection made. This one is used no more, unless it leads to several nodes of
+    /// which some may answer.
+    fn lose(&self, used: &Arc<Connection>) {
+        if matches!(**used, Connection::One(_)) {
+            // Unless it has been replaced already.
+            self.connection.compare_and_swap(used, None);
+        }
+        self.doubt();
+    }
+
+    /// Shows in metrics how the breaker stands.
+    fn show_breaker(&self) {
+        self.numbers.breaker(match self.state() {
+            breaker::State::Closed => 0,
+            breaker::State::Open { .. } => 1,
+            breaker::State::HalfOpen => 2,
+        });
     }
 }
 
 /// Whether an error says that this server is gone, or is the master no longer.
 fn is_lost(error: &RedisError) -> bool {
+    use ServerErrorKind::{MasterDown, ReadOnly};
     let gone =
         error.is_unrecoverable_error() || error.is_connection_dropped() || error.is_io_error();
-    gone || matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading
-        )
-    )
+    gone || matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown))
 }
 
 impl Error {
@@ -234,49 +279,10 @@ impl Error {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Certificates(..) | Self::Password(_) => "setup",
-            Self::Unconnected | Self::NoMaster => "unconnected",
+            Self::Unconnected | Self::NoMaster | Self::NotMaster => "unconnected",
             Self::Deadline => "deadline",
             Self::Failed(_) => "failed",
             Self::BreakerOpen => "breaker",
-        }
-    }
-}
-
-/// Makes a connection where there is none, for as long as anybody has the link.
-async fn keep_connected(link: Weak<Link>) {
-    let mut pause = connector::FIRST_PAUSE;
-    let mut said = false;
-    loop {
-        let Some(link) = link.upgrade() else { return };
-        if link.connection.load().is_some() {
-            pause = connector::FIRST_PAUSE;
-            // The master may have moved without a word.
-            let _ = timeout(connector::LOOK_EVERY, link.wanted.notified()).await;
-            link.connector.look(&link.connection).await;
-            continue;
-        }
-        match timeout(connector::LONGEST, link.connector.connect(None)).await {
-            Ok(Ok(connection)) => {
-                link.connection.store(Some(Arc::new(connection)));
-                link.numbers.connected();
-                tracing::info!("connected to Redis");
-                said = false;
-            }
-            failed => {
-                let error = failed.map_or(Error::Deadline, |failed| {
-                    failed.err().unwrap_or(Error::Unconnected)
-                });
-                if !said {
-                    tracing::warn!(
-                        error = crate::telemetry::chain(&error),
-                        "Redis is not reached"
-                    );
-                    said = true;
-                }
-                drop(link);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(connector::LONGEST_PAUSE);
-            }
         }
     }
 }

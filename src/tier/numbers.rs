@@ -92,7 +92,7 @@ impl Recalled {
 
 impl Numbers {
     /// Nothing yet; shown from now on in `registry`.
-    pub(super) fn register(registry: &mut Registry) -> Arc<Self> {
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
         let numbers = Self {
             calls: Family::default(),
             durations: Histogram::new(DURATIONS),
@@ -201,7 +201,8 @@ impl Numbers {
         self.calls
             .get_or_create(&CallLabels { call, outcome })
             .inc();
-        if outcome != "breaker" {
+        // What was not sent took no time.
+        if !matches!(outcome, "breaker" | "unconnected") {
             self.durations.observe(took);
         }
     }

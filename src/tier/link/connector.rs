@@ -1,34 +1,24 @@
 //! Makes connections: to the one server, to a Cluster, or to whom the Sentinels call master.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, RedisConnectionInfo, TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Connection;
 use super::Error;
 use crate::config::{self, Topology};
 
-/// Time for a whole connection, Sentinels and TLS included. Calls do not wait for it.
-pub(super) const LONGEST: Duration = Duration::from_secs(2);
-
-/// Time for one server's part of that.
+/// Time for one server's part of a connection. Calls do not wait for it.
 const ONE: Duration = Duration::from_millis(500);
-
-/// Between two attempts, doubling.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Between two questions to the Sentinels who the master is: a fail-over is noticed within this,
-/// also where the old master goes on as if nothing was.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a connection that nobody blocks waits for an answer; calls have their own, shorter deadlines.
 const RESPONSE: Duration = Duration::from_secs(1);
@@ -37,9 +27,12 @@ const RESPONSE: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     config: config::Redis,
     certificates: TlsCertificates,
-    /// Whom the Sentinels named last.
-    master: Mutex<Option<(String, u16)>>,
+    /// Where the connection that all share leads to, by name of the Sentinels.
+    master: Mutex<Option<Server>>,
 }
+
+/// A host and its port.
+type Server = (String, u16);
 
 impl Connector {
     /// Reads the certificates.
@@ -57,8 +50,10 @@ impl Connector {
         })
     }
 
-    /// Makes a connection whose answers may take as long as `response`.
+    /// Makes the connection that all calls share, or one whose answers may take as long as
+    /// `response`.
     pub(super) async fn connect(&self, response: Option<Duration>) -> Result<Connection, Error> {
+        let is_shared = response.is_none();
         let response = response.unwrap_or(RESPONSE);
         match &self.config.url.topology {
             Topology::Single(database) => {
@@ -70,23 +65,24 @@ impl Connector {
             Topology::Sentinel(name) => {
                 let (host, port) = self.ask_sentinels(name).await?;
                 let server = self.server(&host, port, 0)?;
-                let connection = self.open(server, response).await?;
-                *self.master.lock() = Some((host, port));
+                let mut connection = self.open(server, response).await?;
+                must_be_master(&mut connection).await?;
+                if is_shared {
+                    *self.master.lock() = Some((host, port));
+                }
                 Ok(Connection::One(connection))
             }
         }
     }
 
-    /// Lets go of a connection to a server that is the master no longer.
-    pub(super) async fn look(&self, connection: &ArcSwapOption<Connection>) {
+    /// Whether the Sentinels name another master than the one all are connected to. Where that
+    /// one was cut off from them, it may go on as if nothing was.
+    pub(super) async fn has_master_moved(&self) -> bool {
         let Topology::Sentinel(name) = &self.config.url.topology else {
-            return;
+            return false;
         };
-        if let Ok(named) = self.ask_sentinels(name).await
-            && self.master.lock().as_ref() != Some(&named)
-        {
-            connection.store(None);
-        }
+        let named = self.ask_sentinels(name).await;
+        named.is_ok_and(|named| self.master.lock().as_ref() != Some(&named))
     }
 
     async fn open(
@@ -94,16 +90,15 @@ impl Connector {
         server: ConnectionInfo,
         response: Duration,
     ) -> Result<MultiplexedConnection, Error> {
-        let client = if self.config.url.tls {
+        connect(&self.client(server)?, response).await
+    }
+
+    fn client(&self, server: ConnectionInfo) -> Result<Client, Error> {
+        Ok(if self.config.url.tls {
             Client::build_with_tls(server, self.certificates.clone())?
         } else {
             Client::open(server)?
-        };
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ONE))
-            .set_response_timeout(Some(response));
-        let opened = client.get_multiplexed_async_connection_with_config(&settings);
-        Ok(opened.await?)
+        })
     }
 
     async fn open_cluster(&self, response: Duration) -> Result<Connection, Error> {
@@ -159,21 +154,58 @@ impl Connector {
         }
     }
 
-    /// The master by the first Sentinel that knows it. Sentinels have no users of ours.
-    async fn ask_sentinels(&self, name: &str) -> Result<(String, u16), Error> {
+    /// The master that most Sentinels name: one that is cut off from the others may name an old
+    /// one. They have no users of ours.
+    async fn ask_sentinels(&self, name: &str) -> Result<Server, Error> {
+        let mut answers = JoinSet::new();
         for (host, port) in &self.config.url.servers {
             let sentinel = self.address(host, *port).into_connection_info()?;
-            let asked = async {
-                let mut sentinel = self.open(sentinel, ONE).await?;
-                let mut question = redis::cmd("SENTINEL");
-                question.arg("get-master-addr-by-name").arg(name);
-                let answer: Option<(String, u16)> = question.query_async(&mut sentinel).await?;
-                answer.ok_or(Error::NoMaster)
-            };
-            if let Ok(Ok(master)) = timeout(ONE, asked).await {
-                return Ok(master);
+            let sentinel = self.client(sentinel)?;
+            answers.spawn(ask_sentinel(sentinel, name.to_owned()));
+        }
+        let (mut named, mut failure) = (Vec::new(), Error::NoMaster);
+        for answer in answers.join_all().await {
+            match answer {
+                Ok(master) => named.push(master),
+                Err(error) => failure = error,
             }
         }
-        Err(Error::NoMaster)
+        let votes = |master: &Server| named.iter().filter(|named| *named == master).count();
+        named
+            .iter()
+            .max_by_key(|master| votes(master))
+            .cloned()
+            .ok_or(failure)
     }
+}
+
+/// Whom a Sentinel calls the master of this name.
+async fn ask_sentinel(sentinel: Client, name: String) -> Result<Server, Error> {
+    let asked = async {
+        let mut sentinel = connect(&sentinel, ONE).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(name);
+        let answer: Option<Server> = question.query_async(&mut sentinel).await?;
+        answer.ok_or(Error::NoMaster)
+    };
+    timeout(ONE, asked).await.unwrap_or(Err(Error::Deadline))
+}
+
+/// Sentinels may name a master that has not become one yet, or has just ceased to be one.
+async fn must_be_master(connection: &mut MultiplexedConnection) -> Result<(), Error> {
+    // `HELLO` tells the role, and needs no right that was not needed before.
+    let hello: HashMap<String, Value> = redis::cmd("HELLO").query_async(connection).await?;
+    let role = hello.get("role").map(String::from_redis_value_ref);
+    match role.transpose().map_err(RedisError::from)?.as_deref() {
+        Some("master") => Ok(()),
+        _ => Err(Error::NotMaster),
+    }
+}
+
+async fn connect(client: &Client, response: Duration) -> Result<MultiplexedConnection, Error> {
+    let settings = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ONE))
+        .set_response_timeout(Some(response));
+    let opened = client.get_multiplexed_async_connection_with_config(&settings);
+    Ok(opened.await?)
 }
