@@ -1,116 +1,24 @@
 //! Gateways before one sandbox and one redis-server, on the machine's own clock: Redis has no other.
 
 use std::io::Write;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use flameup_gateway::clock::Clock;
 use flameup_gateway::config::{Config, ListenAddress, Sources};
 use flameup_gateway::sandbox::{DEMO_KEY, Options, Sandbox};
 use flameup_gateway::serve::Running;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use crate::client::{Client, Response};
+use crate::servers::redis::Redis;
 
 /// The longest that anything is waited for; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A redis-server, ended with this.
-pub(crate) struct Redis {
-    port: u16,
-    process: Option<Child>,
-    _directory: TempDir,
-}
-
 impl Redis {
-    pub(crate) fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        let directory = TempDir::new().expect("a directory");
-        let binary = std::env::var("FLAMEUP_TEST_REDIS_SERVER");
-        let process = Command::new(binary.unwrap_or_else(|_| "redis-server".to_owned()))
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("install redis-server; tests/run.sh does");
-        let redis = Self {
-            port,
-            process: Some(process),
-            _directory: directory,
-        };
-        let began = Instant::now();
-        while redis.try_connect().is_none() {
-            assert!(began.elapsed() < PATIENCE, "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        redis
-    }
-
-    fn try_connect(&self) -> Option<redis::Connection> {
-        let client = redis::Client::open(("127.0.0.1", self.port)).ok()?;
-        client.get_connection().ok()
-    }
-
-    /// A client of its own, which may do anything.
-    pub(crate) fn connect(&self) -> redis::Connection {
-        self.try_connect().expect("redis-server listens")
-    }
-
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-
-    /// Stops the process, or lets it go on.
-    pub(crate) fn signal(&self, signal: &str) {
-        let process = self.process.as_ref().expect("it runs").id();
-        let sent = Command::new("kill")
-            .args([signal, &process.to_string()])
-            .status();
-        assert!(sent.expect("kill").success());
-    }
-
-    /// What stands there under names of this kind.
-    pub(crate) fn all(&self, kind: &str) -> Vec<(String, Vec<u8>)> {
-        let mut connection = self.connect();
-        let pattern = format!("*:{kind}:*");
-        let keys: Vec<String> = redis::cmd("KEYS")
-            .arg(pattern)
-            .query(&mut connection)
-            .expect("the keys");
-        let value = |key: String| {
-            let value = redis::cmd("GET").arg(&key).query(&mut connection);
-            (key, value.expect("the value"))
-        };
-        keys.into_iter().map(value).collect()
-    }
-
-    pub(crate) fn set(&self, key: &str, value: &[u8]) {
-        let mut connection = self.connect();
-        let set = redis::cmd("SET").arg(key).arg(value).exec(&mut connection);
-        set.expect("written");
-    }
-
-    pub(crate) fn clear(&self) {
-        let cleared = redis::cmd("FLUSHALL").exec(&mut self.connect());
-        cleared.expect("cleared");
-    }
-
     /// Waits until so many stand there under names of this kind.
     pub(crate) async fn holds(&self, kind: &str, count: usize) {
         until(|| self.all(kind).len() == count).await;
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -163,7 +71,7 @@ impl Fleet {
              upstream.base_url = \"{}\"\nredis.url = \"redis://127.0.0.1:{}\"\n\
              redis.encryption_key_file = \"{}\"\n{lines}\n{}",
             self.flameup.base_url(),
-            self.redis.port,
+            self.redis.port(),
             self.key.path().display(),
             self.config,
         );

@@ -4,7 +4,9 @@
 #[path = "../gateway/support/client.rs"]
 mod client;
 mod fleet;
+mod link;
 mod log;
 mod purse;
+mod servers;
 mod shelf;
 mod support;

@@ -8,7 +8,8 @@ use flameup_gateway::sandbox::{LimiterOptions, Options};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::fleet::{Fleet, Gateway, Redis};
+use crate::fleet::{Fleet, Gateway};
+use crate::servers::redis::Redis;
 
 const WINDOW: Duration = Duration::from_secs(4);
 const LIMIT: u32 = 40;
