@@ -5,7 +5,8 @@
 #   benches/compare.sh            every scenario, about a quarter of an hour
 #   benches/compare.sh --quick    short rounds, three scenarios and varnish left out: under two minutes once built
 #   benches/compare.sh --only hot,keys-100k     some of them
-#   benches/compare.sh --scale    a hit's cost as people and connections grow; draws benches/scale.svg
+#   benches/compare.sh --scale    a hit's cost as people and connections grow; draws benches/scale.svg,
+#                                 in about ten minutes; --quick after it takes about three
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -2,128 +2,217 @@
 
 Run by `compare.sh --scale`. Writes `benches/scale.svg`, from the figures of this run alone. Beside
 the gateway stands hyper answering a constant, which knows nobody: what is between the two lines is
-the gateway's own. Rounds are interleaved; a point is the median of its rounds, a bar from the least
-to the greatest.
+the gateway's own. Rounds are interleaved, and a ratio is one of two figures of the same round; a
+point is the median of its rounds, a bar from the least to the greatest.
+
+The gateway runs as users run it, with tokens, scopes and limits. Only the limits on connections are
+higher, as thousands come from one address here. It fails if a single request of a measured round was
+no hit, or if fewer connections were open than is said.
 """
 
 import argparse
 import datetime
-import math
+import os
+import re
 import resource
 import shutil
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
-from compare import LOAD_CORE, Target, gateway, wrk
+from compare import HERE, LOAD_CORE, TICKS, Target, gateway
+from plot import draw
 
 PEOPLE = [10, 100, 1_000, 10_000, 100_000, 1_000_000]
 CONNECTIONS = [1, 10, 100, 1_000, 10_000]
 USUAL_PEOPLE, USUAL_CONNECTIONS = 1_000, 64
-COLOURS = {"flameup-gateway": "#c2410c", "hyper, a constant": "#475569"}
+ROOM = CONNECTIONS[-1] + 1_000
+ORIGIN, GATEWAY, CONSTANT = 24001, 24002, 24003
+ADMIN = GATEWAY + 1000
+# Seconds that filling takes at most, that connections take to be open, and then to be served alike.
+# A burst of thousands overflows the queue of a listener; those are tried again after a second or more.
+FILLED, OPENED, SETTLED = 300, 30, 0.3
+# From here on what everybody takes is told apart from what the process takes anyway.
+ENOUGH_TO_WEIGH = 10_000
+
+
+@dataclass
+class Point:
+    """What hits cost at one number of people and connections, each by round."""
+
+    value: int
+    own: list
+    constant: list
+
+    def ratios(self):
+        return [constant / own for own, constant in zip(self.own, self.constant)]
 
 
 class Scale:
     """The servers, and what was measured of them."""
 
     def __init__(self, arguments, folder):
-        self.arguments, self.folder = arguments, folder
-        self.rounds, self.seconds = (3, 1) if arguments.quick else (5, 2)
-        self.filled = 0
+        self.folder = folder
+        self.rounds, self.seconds = (3, 1) if arguments.quick else (7, 2)
+        # Files that each server has open beside those of clients, but for what it opens later.
+        self.idle = {}
         self.people = [people for people in PEOPLE if people <= arguments.most_people]
+        floor = arguments.floor
+        command = [floor, "origin", f"127.0.0.1:{ORIGIN}", "max-age=3600"]
+        self.origin = Target("origin", command, ORIGIN, cores=LOAD_CORE)
+        self.own = gateway(GATEWAY, ORIGIN, folder / "gateway.toml", arguments.gateway)
+        with open(folder / "gateway.toml", "a") as config:
+            config.write(f"[server.limits]\nconnections = {ROOM}\nconnections_per_peer = {ROOM}\n")
+        command = [floor, "hyper", f"127.0.0.1:{CONSTANT}"]
+        self.constant = Target("hyper, a constant", command, CONSTANT, self.own.headers)
 
     def run(self):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        floor = self.arguments.floor
-        origin = Target("origin", [floor, "origin", "127.0.0.1:21001", "max-age=3600"], 21001, cores=LOAD_CORE)
-        own = gateway(21002, 21001, self.folder / "gateway.toml", self.arguments.gateway)
-        text = (self.folder / "gateway.toml").read_text()
-        text = text.replace("[admin]", "[server.limits]\nconnections = 12000\n[admin]")
-        (self.folder / "gateway.toml").write_text(text)
-        constant = Target("hyper, a constant", [floor, "hyper", "127.0.0.1:21003"], 21003, own.headers)
-        self.own, self.targets = own, [own, constant]
         with open(self.folder / "log", "ab") as log:
             try:
-                for target in [origin, *self.targets]:
+                for target in (self.origin, self.own, self.constant):
                     target.start(log)
-                # Few people first: what is stored stays.
-                self.fill(USUAL_PEOPLE)
-                by_connections = [self.point(USUAL_PEOPLE, count) for count in CONNECTIONS]
-                by_people = []
-                for people in self.people:
-                    self.fill(people)
-                    by_people.append(self.point(people, USUAL_CONNECTIONS))
+                    self.idle[target.name] = files(target)
+                by_connections, by_people = self.measure()
             finally:
-                for target in [*self.targets, origin]:
+                for target in (self.own, self.constant, self.origin):
                     target.stop()
-        show("people", self.people, by_people)
-        show("connections", CONNECTIONS, by_connections)
-        svg = draw(self.people, by_people, by_connections)
-        (Path(__file__).parent.parent / "scale.svg").write_text(svg)
+        show("people", by_people)
+        show("connections", by_connections)
+        note = f"{datetime.date.today().isoformat()}, {machine()}; {self.rounds} rounds of {self.seconds} s"
+        plots = [
+            (f"people, {USUAL_CONNECTIONS} connections", by_people),
+            (f"connections, {USUAL_PEOPLE:,} people", by_connections),
+        ]
+        (HERE.parent / "scale.svg").write_text(draw(plots, note))
+
+    def measure(self):
+        """Few people come first, as who is stored stays."""
+        empty, by_connections, by_people = self.own.resident(), [], []
+        for people in self.people:
+            self.fill(people)
+            if people >= ENOUGH_TO_WEIGH:
+                each = (self.own.resident() - empty) / people
+                print(f"{people:,} people: {each:,.0f} bytes of resident memory each")
+            by_people.append(self.point(people, people, USUAL_CONNECTIONS))
+            if people == USUAL_PEOPLE:
+                by_connections = [self.point(count, people, count) for count in CONNECTIONS]
+        return by_connections, by_people
 
     def fill(self, people):
-        asked = self.filled
-        while asked < people + 100:
-            # What was on its way at the end of a round is asked for again in the next.
-            asked += max(wrk(self.own, people, str(asked), 1, 16).requests - 16, 1)
-        self.filled = max(self.filled, people)
+        """Asks for everybody in turn until all are stored."""
+        with Load(self.own, "turn", people, USUAL_CONNECTIONS, self.folder) as load:
+            # The gateway counts about once a second.
+            wait_for(lambda: metric("cache_entries"), people, "people are stored", FILLED)
+            load.end()
+        print(f"{people:,} people are stored, after {load.seconds():.0f} s", flush=True)
 
-    def point(self, people, connections):
-        costs = {target.name: [] for target in self.targets}
+    def point(self, value, people, connections):
+        point = Point(value, [], [])
         for _ in range(self.rounds):
-            for target in self.targets:
-                costs[target.name].append(wrk(target, people, "random", self.seconds, connections).cpu_us)
-        return costs
+            fetched = metric("upstream_requests_total")
+            point.own.append(self.cost(self.own, people, connections))
+            fetched = metric("upstream_requests_total") - fetched
+            if fetched:
+                sys.exit(f"scale: {fetched} requests for {people:,} people were no hits")
+            point.constant.append(self.cost(self.constant, people, connections))
+        return point
+
+    def cost(self, target, people, connections):
+        """CPU microseconds a request, once all connections are open."""
+        with Load(target, "random", people, connections, self.folder) as load:
+            what = f"connections to {target.name} are open"
+            wait_for(lambda: files(target) - self.idle[target.name], connections, what, OPENED)
+            time.sleep(SETTLED)
+            load.begin.touch()
+            time.sleep(self.seconds)
+            output = load.end()
+        requests, ticks = re.search(r"counted: (\d+) requests, (\d+) ticks", output).groups()
+        return int(ticks) / TICKS * 1e6 / int(requests)
 
 
-def show(what, values, points):
-    print(f"\n| {what} | CPU us a hit | of hyper answering a constant |\n|---|---|---|")
-    for value, point in zip(values, points):
-        cells = [
-            f"{statistics.median(costs):.1f} ({min(costs):.1f} to {max(costs):.1f})"
-            for costs in point.values()
-        ]
-        print(f"| {value:,} | " + " | ".join(cells) + " |", flush=True)
+class Load:
+    """wrk with one thread, until it is ended; every request must be answered."""
+
+    def __init__(self, target, mode, people, connections, folder):
+        self.target, self.begin, self.began = target, folder / "begin", time.monotonic()
+        self.begin.unlink(missing_ok=True)
+        command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{FILLED}s", "--timeout", "20s"]
+        command += ["-s", HERE / "people.lua", f"http://127.0.0.1:{target.port}/", "--"]
+        command += [mode, people, target.process.pid, self.begin]
+        command += [part for pair in target.headers for part in pair]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        self.process = subprocess.Popen([*map(str, command)], **pipes)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def seconds(self):
+        return time.monotonic() - self.began
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        output, _ = self.process.communicate(timeout=60)
+        if self.process.returncode or "Non-2xx" in output or "Socket errors" in output:
+            sys.exit(f"scale: {self.target.name} did not answer every request:\n{output}")
+        return output
 
 
-def draw(people, by_people, by_connections):
-    """Both plots, side by side under one scale of cost."""
-    greatest = max(max(costs) for point in by_people + by_connections for costs in point.values())
-    top = math.ceil(greatest / 5) * 5
-    date = datetime.date.today().isoformat()
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 360" font-family="sans-serif" font-size="12">',
-        '<rect width="860" height="360" fill="#ffffff"/>',
-        f'<text x="60" y="24" font-size="14" font-weight="bold">CPU time of a hit, in microseconds ({date})</text>',
-    ]
-    for at, (name, colour) in enumerate(COLOURS.items()):
-        x = 520 + 165 * at
-        parts.append(f'<rect x="{x}" y="15" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 17}" y="25">{name}</text>')
-    parts += plot(60, f"people, {USUAL_CONNECTIONS} connections", people, by_people, top)
-    parts += plot(490, f"connections, {USUAL_PEOPLE:,} people", CONNECTIONS, by_connections, top)
-    return "\n".join([*parts, "</svg>\n"])
+def files(target):
+    return len(os.listdir(f"/proc/{target.process.pid}/fd"))
 
 
-def plot(left, title, values, points, top):
-    width, height, base = 340, 240, 300
-    x = lambda at: left + 15 + at * (width - 30) / (len(values) - 1)
-    y = lambda cost: base - cost / top * height
-    for line in range(0, top + 1, 5):
-        yield f'<line x1="{left}" y1="{y(line):.1f}" x2="{left + width}" y2="{y(line):.1f}" stroke="#e2e8f0"/>'
-        yield f'<text x="{left - 8}" y="{y(line) + 4:.1f}" text-anchor="end">{line}</text>'
-    for at, value in enumerate(values):
-        yield f'<text x="{x(at):.1f}" y="{base + 18}" text-anchor="middle">{value:,}</text>'
-    yield f'<text x="{left + width / 2}" y="{base + 40}" text-anchor="middle">{title}</text>'
-    for name, colour in COLOURS.items():
-        middles = [statistics.median(point[name]) for point in points]
-        line = " ".join(f"{x(at):.1f},{y(cost):.1f}" for at, cost in enumerate(middles))
-        yield f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        for at, point in enumerate(points):
-            least, most = y(min(point[name])), y(max(point[name]))
-            yield f'<line x1="{x(at):.1f}" y1="{least:.1f}" x2="{x(at):.1f}" y2="{most:.1f}" stroke="{colour}"/>'
-            yield f'<circle cx="{x(at):.1f}" cy="{y(middles[at]):.1f}" r="3.5" fill="{colour}"/>'
+def wait_for(count, least, what, seconds):
+    until = time.monotonic() + seconds
+    while (there := count()) < least:
+        if time.monotonic() > until:
+            sys.exit(f"scale: {there} {what}, not {least}")
+        time.sleep(0.05)
+
+
+def metric(name):
+    """The sum of a metric of the gateway's over its labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    values = [line.rsplit(" ", 1)[1] for line in lines if re.match(rf"flameup_gateway_{name}\b", line)]
+    if not values:
+        sys.exit(f"scale: the gateway has no metric {name}")
+    return int(sum(map(float, values)))
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{os.cpu_count()} cores" + (f", {model[1]}" if model else "")
+
+
+def spread(values, digits):
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
+
+
+def show(what, points):
+    print(f"\n| {what} | CPU us a hit | of hyper answering a constant | hyper's CPU / the gateway's |\n|---|---|---|---|")
+    for point in points:
+        cells = [spread(point.own, 1), spread(point.constant, 1), spread(point.ratios(), 2)]
+        print(f"| {point.value:,} | " + " | ".join(cells) + " |", flush=True)
+
+
+def allow_files(count):
+    """Lets every process that is started from here open so many files."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(count, most)))
+    except (ValueError, PermissionError):
+        sys.exit(f"scale: {count} open files are needed, and {most} allowed (ulimit -Hn)")
 
 
 def main():
@@ -133,9 +222,13 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--most-people", type=int, default=PEOPLE[-1])
     arguments = parser.parse_args()
+    allow_files(ROOM + 1_000)
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     try:
         Scale(arguments, folder).run()
+    except SystemExit:
+        print((folder / "log").read_text(errors="replace")[-2000:], file=sys.stderr)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
