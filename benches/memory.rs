@@ -7,7 +7,6 @@
 //! - `memory people N ALIASES`: N people with a body of about 560 bytes.
 //! - `memory fill MAX_BYTES`: a million random lookups of people of mixed sizes.
 
-use std::alloc::System;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
@@ -29,6 +28,7 @@ use flameup_gateway::upstream::Response;
 use flameup_gateway::workspace::{Place, Workspace};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
 #[path = "shield/chance.rs"]
@@ -39,7 +39,7 @@ use chance::Chance;
 
 /// As the program has it, so that memory is taken and freed as there.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const WORKSPACE_ID: &str = "ws_demo0001";
 

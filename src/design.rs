@@ -119,6 +119,14 @@
 //! pass over each freed buffer, and growing buffers in place. Reopened by: a hit that it slows
 //! down noticeably.
 //!
+//! # Memory has a place for each size
+//! People stay for long, between buffers that come and go. The allocator of glibc lays both side by
+//! side and cannot give back what is left between people: 1,809 bytes of resident memory a person in
+//! the whole program. mimalloc keeps pieces of one size together: 1,536. Its third version took
+//! 1,633. The weight of an entry rounds up as it does, and a bench holds the growth of the process
+//! to the bound. Given up: some ten megabytes however few are stored, and a
+//! dependency in C. Reopened by: another allocator whose bench says less.
+//!
 //! # The admin listener is asked by address
 //! A page can have its own name point at loopback (DNS rebinding) and then read whatever answers
 //! to that name. Requests for any name but `localhost` are refused, with a token or without: one

@@ -1,7 +1,6 @@
 //! The `flameup-gateway` program: arguments, configuration, logging, run. An error is printed with
 //! its causes, and becomes the exit status.
 
-use std::alloc::System;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,6 +21,7 @@ use flameup_gateway::serve::reload::Reloader;
 use flameup_gateway::server::tls::Tls;
 use flameup_gateway::telemetry::{chain, log};
 use flameup_gateway::token::Token;
+use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ use zeroizing_alloc::ZeroAlloc;
 /// Memory is overwritten when it is given back: an erased person, and a key that was replaced, do
 /// not live on in what nobody uses any more.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// How long threads that cannot be interrupted may hold up the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);

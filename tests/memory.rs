@@ -16,6 +16,10 @@ mod process;
 /// Rounds of other people's requests, for stacks to be used again, before the test gives up.
 const ROUNDS: usize = 20;
 
+/// Bytes that are looked through at a time, and how far names reach into the next.
+const PIECE: usize = 1 << 20;
+const OVERLAP: usize = 64;
+
 /// One request over a connection of its own, and the whole answer as text.
 fn ask(address: SocketAddr, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -48,6 +52,7 @@ fn address(program: &mut Process, text: &str) -> SocketAddr {
 fn found(process: u32, names: &[&[u8]]) -> Vec<usize> {
     let maps = read_to_string(format!("/proc/{process}/maps")).expect("it runs");
     let memory = File::open(format!("/proc/{process}/mem")).expect("it is our child");
+    let untouched = vec![0; PIECE + OVERLAP];
     let mut counts = vec![0; names.len()];
     for map in maps.lines() {
         let mut words = map.split_whitespace();
@@ -60,11 +65,19 @@ fn found(process: u32, names: &[&[u8]]) -> Vec<usize> {
             .expect("a range");
         let number = |text| u64::from_str_radix(text, 16).expect("an address");
         let (start, end) = (number(start), number(end));
-        let mut bytes = vec![0; usize::try_from(end - start).expect("a size")];
-        // What the system keeps there for itself cannot be read.
-        if memory.read_exact_at(&mut bytes, start).is_ok() {
+        for piece in (start..end).step_by(PIECE) {
+            // Up to where the next begins and as far into it as a name may reach.
+            let length = usize::try_from(end - piece).expect("a size");
+            let mut bytes = vec![0; length.min(PIECE + OVERLAP)];
+            // What the system keeps there for itself cannot be read, and most of what an allocator
+            // has in reserve was never written to.
+            if memory.read_exact_at(&mut bytes, piece).is_err() || bytes == untouched[..bytes.len()]
+            {
+                continue;
+            }
             for (count, name) in counts.iter_mut().zip(names) {
-                *count += memmem::find_iter(&bytes, name).count();
+                let begins_here = |at: &usize| *at < PIECE;
+                *count += memmem::find_iter(&bytes, name).filter(begins_here).count();
             }
         }
     }

@@ -302,9 +302,10 @@ impl Entry {
     }
 }
 
-/// What the allocator takes for a piece of so many bytes.
+/// What the allocator takes for a piece of so many bytes: it has four sizes between two powers of two.
 fn allocated(bytes: usize) -> usize {
-    (bytes + 8).next_multiple_of(16).max(32)
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step)
 }
 
 /// A position in the bytes of an entry, whose body is bounded far below four gigabytes.
