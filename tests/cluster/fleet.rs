@@ -37,7 +37,7 @@ anonymous.workspace = \"default\"
 anonymous.scopes = [\"*\"]
 upstream.connect_timeout = \"1s\"
 upstream.timeout = \"1s\"
-cache.ttl = \"1s\"
+cache.ttl = \"2s\"
 cache.negative_ttl = \"1s\"
 cache.stale_while_revalidate = \"2s\"
 cache.stale_if_error = \"10s\"
@@ -49,8 +49,9 @@ redis.timeout = \"50ms\"
 redis.replicas = 3
 ";
 
-/// How many people are asked for: so many that the budget is about spent.
-const PEOPLE: usize = 20;
+/// How many people are asked for. To keep them fresh, and for the changes, some two thirds of the budget are
+/// needed.
+pub(crate) const PEOPLE: usize = 30;
 
 /// Everything but Redis.
 pub(crate) struct Fleet {

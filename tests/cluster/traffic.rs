@@ -14,15 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::chance::Chance;
 use super::client::{Answer, Client};
-use super::fleet::{DEADLINE, REPLICAS};
+use super::fleet::{DEADLINE, PEOPLE, REPLICAS};
 
 /// Who asks at a time, and between two requests of each: some hundreds a second in all.
 const READERS: u64 = 6;
 const READ_PAUSE: Duration = Duration::from_millis(15);
 
-/// People who are changed, each by one who does nothing else, so that their versions only grow.
-const CHANGED: usize = 3;
-const CHANGE_PAUSE: Duration = Duration::from_millis(400);
+/// People who are changed, each by one who does nothing else, so that their versions only grow. They are
+/// those who are asked for least.
+const CHANGED: usize = 8;
+
+/// Between two changes of a person. For two seconds after one nothing of them is stored, and each lookup
+/// costs a request: what could be old is there only after that.
+const CHANGE_PAUSE: [Duration; 2] = [Duration::from_millis(2_500), Duration::from_secs(4)];
 
 /// How long a change whose end is unclear may still come about.
 const UNCLEAR: Duration = Duration::from_millis(1_500);
@@ -145,8 +149,8 @@ impl Watch {
         for seed in 0..READERS {
             tasks.spawn(Arc::clone(self).read_until(over.clone(), Chance(seed)));
         }
-        for person in 0..CHANGED {
-            tasks.spawn(Arc::clone(self).change_until(over.clone(), person));
+        for (person, seed) in (PEOPLE - CHANGED..PEOPLE).zip(READERS..) {
+            tasks.spawn(Arc::clone(self).change_until(over.clone(), person, Chance(seed)));
         }
         let result = happening.await;
         over.cancel();
@@ -196,13 +200,22 @@ impl Watch {
         }
     }
 
-    async fn change_until(self: Arc<Self>, over: CancellationToken, who: usize) {
+    async fn change_until(
+        self: Arc<Self>,
+        over: CancellationToken,
+        who: usize,
+        mut chance: Chance,
+    ) {
         let mut clients = self.clients();
+        let [least, most] = CHANGE_PAUSE;
+        let mut pause = chance.between(Duration::ZERO, most);
         for version in 1.. {
-            if over.is_cancelled() {
-                break;
+            tokio::select! {
+                () = over.cancelled() => break,
+                () = sleep(pause) => {}
             }
-            let seat = usize::try_from(version).unwrap_or_default() % REPLICAS;
+            pause = chance.between(least, most);
+            let seat = any(&mut chance, REPLICAS);
             let is_known = self.change(&mut clients[seat], seat, who, version).await;
             if is_known {
                 for (seat, client) in clients.iter_mut().enumerate() {
@@ -210,7 +223,6 @@ impl Watch {
                     self.look_up(client, seat, who, &target).await;
                 }
             }
-            sleep(CHANGE_PAUSE).await;
         }
     }
 
