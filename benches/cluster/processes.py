@@ -107,9 +107,10 @@ class Gateway(Process):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics") as answer:
             return answer.read().decode()
 
-    def sum_of(self, name):
-        """A metric, over all its labels."""
-        found = re.findall(rf"^flameup_gateway_{name}(?:{{.*}})? (\S+)$", self.metrics(), re.M)
+    def sum_of(self, name, label=""):
+        """A metric, over all its labels, or over those with this one."""
+        labels = rf"{{.*{label}.*}}" if label else "(?:{.*})?"
+        found = re.findall(rf"^flameup_gateway_{name}{labels} (\S+)$", self.metrics(), re.M)
         return sum(map(float, found))
 
 
