@@ -38,6 +38,7 @@ mod writer;
 use crate::cache::freshness::StaleWindows;
 use crate::clock::Clock;
 use crate::config;
+use crate::shield::breaker::State;
 use crate::workspace::Workspace;
 use link::Link;
 use log::Log;
@@ -184,6 +185,11 @@ impl Shared {
         self.logs.get(usize::try_from(workspace).ok()?)
     }
 
+    /// Whether calls reach Redis, as far as is known, and how the breaker stands.
+    pub fn state(&self) -> (bool, State) {
+        (self.tier.link.is_up(), self.tier.link.state())
+    }
+
     /// All logs.
     pub fn logs(&self) -> &[Arc<Log>] {
         &self.logs
@@ -203,7 +209,6 @@ impl Shared {
 
     /// Notes for operators how the breaker stands.
     pub fn observe(&self) {
-        use crate::shield::breaker::State;
         self.tier.numbers.breaker(match self.tier.link.state() {
             State::Closed => 0,
             State::Open { .. } => 1,

@@ -1,5 +1,6 @@
 //! How the whole gateway stands.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -7,7 +8,10 @@ use serde::Serialize;
 use super::Gateway;
 use crate::cache::store::Store;
 use crate::shield::budget::Kind;
+use crate::shield::budget::lease::Mode;
 use crate::shield::{Report, breaker};
+use crate::tier::Shared;
+use crate::workspace::Workspace;
 
 /// The gateway at a moment.
 #[derive(Debug, Serialize)]
@@ -24,6 +28,39 @@ pub struct Status {
     pub workspaces: Vec<WorkspaceStatus>,
     /// What is stored.
     pub cache: CacheStatus,
+    /// What is shared with other gateways, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisStatus>,
+}
+
+/// How a gateway stands to those that it shares a Redis with.
+#[derive(Debug, Serialize)]
+pub struct RedisStatus {
+    /// Whether calls reach Redis, as far as is known.
+    pub reached: bool,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Each workspace.
+    pub workspaces: Vec<SharedStatus>,
+}
+
+/// What is shared of one workspace.
+#[derive(Debug, Serialize)]
+pub struct SharedStatus {
+    /// Our name for it.
+    pub name: String,
+    /// `leased`, or `alone` while the purse does not answer.
+    pub budget: &'static str,
+    /// Units of the budget in hand.
+    pub leased: u32,
+    /// Gateways that share the budget, this one included.
+    pub gateways: u32,
+    /// Whether changes may have been missed, so that Redis is asked before memory is believed.
+    pub suspect: bool,
+    /// Milliseconds that this gateway is behind the one that has followed the log furthest.
+    pub behind_ms: u64,
+    /// Other gateways that changes are told to, by their ids.
+    pub replicas: Vec<String>,
 }
 
 /// One workspace.
@@ -116,17 +153,51 @@ impl Gateway {
                 ttl_s: self.cache.ttl().as_secs(),
                 max_age_s: self.cache.max_age().as_secs(),
             },
+            redis: self.shared.as_ref().map(|shared| self.redis_status(shared)),
         }
+    }
+
+    fn redis_status(&self, shared: &Shared) -> RedisStatus {
+        let of = |workspace: &Arc<Workspace>| {
+            let log = shared.log(workspace.number())?;
+            let standing = workspace.shield().standing()?;
+            let replicas = log.replicas(None).into_iter();
+            Some(SharedStatus {
+                name: workspace.name().to_owned(),
+                budget: match standing.mode {
+                    Mode::Leased => "leased",
+                    Mode::Alone => "alone",
+                },
+                leased: standing.in_hand,
+                gateways: standing.gateways,
+                suspect: log.is_suspect(),
+                behind_ms: log.behind_ms(),
+                replicas: replicas.map(|replica| replica.replica).collect(),
+            })
+        };
+        let (reached, breaker) = shared.state();
+        RedisStatus {
+            reached,
+            breaker: breaker_word(breaker),
+            workspaces: self.workspaces.iter().filter_map(of).collect(),
+        }
+    }
+}
+
+fn breaker_word(state: breaker::State) -> &'static str {
+    match state {
+        breaker::State::Closed => "closed",
+        breaker::State::Open { .. } => "open",
+        breaker::State::HalfOpen => "half_open",
     }
 }
 
 impl Standing {
     pub(super) fn of(report: &Report, now: Instant) -> Self {
         let budget = &report.budget;
-        let (breaker, due) = match report.breaker {
-            breaker::State::Closed => ("closed", None),
-            breaker::State::Open { until } => ("open", Some(until)),
-            breaker::State::HalfOpen => ("half_open", None),
+        let due = match report.breaker {
+            breaker::State::Open { until } => Some(until),
+            breaker::State::Closed | breaker::State::HalfOpen => None,
         };
         Self {
             budget: Budget {
@@ -138,7 +209,7 @@ impl Standing {
                 foreign: budget.foreign_per_window,
             },
             waiting: report.waiting,
-            breaker,
+            breaker: breaker_word(report.breaker),
             breaker_probes_in_s: due.map(|due| due.saturating_duration_since(now).as_secs()),
             key: if report.key_refused {
                 "refused"

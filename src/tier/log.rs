@@ -301,6 +301,18 @@ impl Log {
         others.map(replica).collect()
     }
 
+    /// How much later, in milliseconds, is the last change that another gateway was heard to have
+    /// applied than the last that was applied here.
+    pub fn behind_ms(&self) -> u64 {
+        let applied = self.standing.applied();
+        let furthest = self
+            .others()
+            .into_iter()
+            .map(|heard| heard.applied.ms)
+            .max();
+        furthest.unwrap_or(0).saturating_sub(applied.ms)
+    }
+
     /// Says that this replica follows the log no longer.
     pub async fn leave(&self) {
         // Who cannot say so is missed for a while.

@@ -153,6 +153,22 @@ async fn who_does_not_hear_is_named_and_serves_nothing_old_once_it_hears_again()
 }
 
 #[tokio::test]
+async fn the_status_says_how_a_gateway_stands_to_the_others() {
+    let fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    let status = a.status().await;
+    let shared = &status["redis"]["workspaces"][0];
+    assert_eq!(status["redis"]["reached"], true, "{status}");
+    assert_eq!(shared["suspect"], false, "{status}");
+    assert_eq!(shared["replicas"].as_array().map(Vec::len), Some(1));
+    b.way.cut();
+    b.comes_to("suspect", 1).await;
+    assert_eq!(b.status().await["redis"]["workspaces"][0]["suspect"], true);
+}
+
+#[tokio::test]
 async fn who_has_missed_too_much_believes_nobody_in_memory() {
     let fleet = Fleet::of(2).await;
     let [a, b] = &fleet.replicas[..] else {

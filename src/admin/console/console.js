@@ -119,6 +119,7 @@
     state(status.draining ? "draining" : "live", status.draining ? "draining" : "live");
     tiles(before, now);
     workspaces(status);
+    shared(before, now);
     spending(looks[Math.max(0, looks.length - 61)], now);
     memory(status);
     draw();
@@ -167,6 +168,24 @@
     if (names.join() !== [...select.options].map((option) => option.value).join()) {
       select.replaceChildren(...names.map((name) => new Option(name, name)));
     }
+  }
+
+  function shared(before, now) {
+    const { redis } = now.status;
+    $("redis").hidden = !redis;
+    if (!redis) return;
+    const found = grown(before, now, "redis_tier_total", ({ result }) => result === "hit" || result === "negative");
+    const asked = grown(before, now, "redis_tier_total");
+    const slow = quantile(before, now, "redis_call_duration_seconds", 0.99);
+    const reached = redis.reached ? "Redis is reached" : `Redis is not reached, and ${redis.breaker === "closed" ? "asked all the same" : "left alone for a moment"}`;
+    text("redis-note", `${reached}. ${asked ? `It had ${number(found)} of ${number(asked)} people asked for just now` : "Nobody was asked for just now"}${slow === null ? "" : `; 99 of 100 calls took less than ${seconds(slow)}`}.`);
+    rows("shared", redis.workspaces.map(({ name, budget, leased, gateways, suspect, behind_ms, replicas }) => [
+      name,
+      { text: budget === "leased" ? "common" : "a share of its own", kind: budget === "leased" ? "good" : "bad" },
+      n(number(leased)), n(number(gateways)),
+      { text: suspect ? "may have been missed" : `told to ${number(replicas.length)} others`, kind: suspect ? "bad" : "good" },
+      n(seconds(behind_ms / 1000)),
+    ]));
   }
 
   function spending(before, now) {

@@ -115,6 +115,13 @@ impl Replica {
         serde_json::from_slice(&answer.body).expect("JSON")
     }
 
+    /// What an operator is told of how it stands.
+    pub(crate) async fn status(&self) -> Value {
+        let mut client = Client::connect(tcp(self.gateway.admin_address().expect("one"))).await;
+        let answer = client.get("/v1/status").await;
+        serde_json::from_slice(&answer.body).expect("JSON")
+    }
+
     /// What a gauge or counter of the tier shows.
     pub(crate) async fn shows(&self, metric: &str) -> Option<f64> {
         let mut client = Client::connect(tcp(self.gateway.admin_address().expect("one"))).await;
