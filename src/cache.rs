@@ -510,6 +510,11 @@ impl<F: Clone> Cache<F> {
         self.jittered(self.settings.negative_ttl, key, now)
     }
 
+    /// Whether people are found under names that they were not asked by.
+    pub fn finds_by_aliases(&self) -> bool {
+        self.settings.aliases
+    }
+
     /// Whether Persons that pass by are taken note of.
     pub fn harvests(&self) -> bool {
         self.settings.harvest

@@ -111,6 +111,12 @@ impl Gateway {
         let Some(second) = self.shelf(&fetch.workspace).filter(|_| fetch.recalls) else {
             return Recall::Nothing(None);
         };
+        let shared = self.shared.as_ref();
+        let log = shared.and_then(|shared| shared.log(fetch.workspace.number()));
+        if log.is_some_and(|log| log.has_untold()) {
+            // What was changed here still stands there as it was before.
+            return Recall::Unreachable;
+        }
         let stored = fetch.stored.as_ref();
         let wanted = Wanted {
             keys: fetch.keys(),
@@ -186,7 +192,8 @@ impl Gateway {
             None => entry,
         };
         let keys = fetch.keys();
-        if !entry.is_answer_to(keys.spelled()) && !self.cache.is_meant(&entry, keys) {
+        let is_meant = || self.cache.finds_by_aliases() && self.cache.is_meant(&entry, keys);
+        if !entry.is_answer_to(keys.spelled()) && !is_meant() {
             return None;
         }
         let (status, now) = (response.status, self.clock.now());

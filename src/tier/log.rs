@@ -263,12 +263,24 @@ impl Log {
 
     /// Tells what could not be told before.
     async fn tell_again(&self) {
-        let untold = std::mem::take(&mut *self.untold.lock());
-        for (message, hashes) in untold {
+        loop {
+            let Some((message, hashes)) = self.untold.lock().first().cloned() else {
+                return;
+            };
             if self.try_tell(&message, &hashes).await.is_err() {
-                self.keep(message, hashes);
+                return;
+            }
+            let mut untold = self.untold.lock();
+            // There may have been too many meanwhile, so that they became one.
+            if untold.first().is_some_and(|(_, own)| *own == hashes) {
+                untold.remove(0);
             }
         }
+    }
+
+    /// Whether something that was changed here has not been told yet: Redis has what was before.
+    pub fn has_untold(&self) -> bool {
+        !self.untold.lock().is_empty()
     }
 
     /// Waits until all others have applied the log up to there, for a moment. Says who has.

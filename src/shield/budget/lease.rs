@@ -235,7 +235,9 @@ impl Budget {
         let Some(lease) = &mut self.lease else {
             return;
         };
-        lease.gateways = grant.gateways.max(1);
+        // Of a new purse not all have heard yet.
+        let least = if grant.is_new { lease.gateways } else { 1 };
+        lease.gateways = grant.gateways.max(least);
         lease.limit = grant.limit.max(1);
         lease.last = Some((grant, now));
         if grant.is_new {

@@ -73,7 +73,7 @@ impl Log {
             self.tell_again().await;
             hearer.give_up(self.workspace.number).await;
             // Before everything has been read there are changes that were missed.
-            if self.standing.applied() >= beat.last {
+            if self.standing.applied() >= beat.last && !self.has_untold() {
                 self.suspect(false);
             }
             for entry in self.read(&mut connection).await? {
@@ -115,7 +115,12 @@ impl Log {
             beat.last
         };
         self.standing.restart(begin);
-        self.hear_of_erasures(connection, beat, hearer).await
+        let heard = self.hear_of_erasures(connection, beat, hearer).await;
+        if heard.is_err() {
+            // All of this is to be done again.
+            *self.life.lock() = life;
+        }
+        heard
     }
 
     /// The last position before what is still to be heard by who has just come: a change so recent
@@ -183,10 +188,12 @@ impl Log {
         let ids = keys.into_iter().flat_map(|key| key.ids);
         let entry = |id: redis::streams::StreamId| {
             let after: Option<String> = id.get("p");
+            let after = after.and_then(|after| Position::from_digits(&after).ok());
+            // What cannot be read is one that was missed, and is gone past.
             Some(Entry {
                 position: id.id.parse().ok()?,
-                after: Position::from_digits(&after?).ok()?,
-                sealed: id.get("m")?,
+                after: after.unwrap_or_default(),
+                sealed: id.get("m").unwrap_or_default(),
             })
         };
         ids.map(|id| entry(id).ok_or(Error::Broken)).collect()

@@ -13,7 +13,7 @@ else
 end
 local all, heard = redis.call('HGETALL', KEYS[1]), {}
 for index = 1, #all, 2 do
-  if now - tonumber(string.sub(all[index + 1], 34), 16) > tonumber(ARGV[4]) then
+  if now - (tonumber(string.sub(all[index + 1], 34), 16) or 0) > tonumber(ARGV[4]) then
     redis.call('HDEL', KEYS[1], all[index])
   else
     heard[#heard + 1] = all[index]

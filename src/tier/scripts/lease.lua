@@ -19,9 +19,13 @@ local who, spent, has, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), t
 local purse = {}
 local fields = redis.call('HGETALL', KEYS[1])
 for index = 1, #fields, 2 do purse[fields[index]] = tonumber(fields[index + 1]) end
-purse.opened = purse.opened or now
+-- A clock may be behind the one before it: what lies ahead counts as now.
+purse.opened = math.min(purse.opened or now, now)
 if ARGV[9] == '1' or not purse.limit then purse.limit = tonumber(ARGV[8]) end
-purse.held_until = math.max(purse.held_until or 0, now + tonumber(ARGV[11]))
+-- What comes round again is no longer by the way it took.
+local held_until = math.min(purse.held_until or 0, now + 10 * window)
+local told_until = now + tonumber(ARGV[11])
+purse.held_until = told_until > held_until + 250 and told_until or held_until
 local limit = purse.limit
 
 -- What was spent counts from when it is told, which is later than when it was.
@@ -30,7 +34,11 @@ if spent > 0 then redis.call('HINCRBY', KEYS[2], second, spent) end
 local used, oldest = 0, second
 local seconds = redis.call('HGETALL', KEYS[2])
 for index = 1, #seconds, 2 do
-  local at = tonumber(seconds[index])
+  local at = math.min(tonumber(seconds[index]), second)
+  if tonumber(seconds[index]) > second then
+    redis.call('HDEL', KEYS[2], seconds[index])
+    redis.call('HINCRBY', KEYS[2], second, seconds[index + 1])
+  end
   if (at + 1) * 1000 + window <= now then
     redis.call('HDEL', KEYS[2], seconds[index])
   else

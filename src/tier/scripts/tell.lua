@@ -16,7 +16,8 @@ end
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local last = newest and digits(newest[1]) or string.rep('0', 32)
 -- Somebody else has told of the loss.
-if kind == 'lost' and last >= seen then return {now, last, {}} end
+local outdated = redis.call('GET', KEYS[2])
+if kind == 'lost' and outdated and string.sub(outdated, 1, 32) > seen then return {now, last, {}} end
 
 -- After a fail-over to a clock that is behind, positions go on from where they were.
 local id, seen_ms = '*', tonumber(string.sub(seen, 1, 16), 16)
@@ -28,9 +29,12 @@ local position = digits(redis.call('XADD', KEYS[1], 'MAXLEN', '~', 10000, id, 'm
 -- Only where no other change is under way does the end of one say until when reads are held off.
 local under_way = redis.call('HGETALL', KEYS[3])
 for index = 1, #under_way, 2 do
-  if tonumber(under_way[index + 1]) < now then redis.call('HDEL', KEYS[3], under_way[index]) end
+  if (tonumber(under_way[index + 1]) or 0) < now then redis.call('HDEL', KEYS[3], under_way[index]) end
 end
-if kind == 'begin' then redis.call('HSET', KEYS[3], change, now + hold_ms) end
+if kind == 'begin' then
+  redis.call('HSET', KEYS[3], change, now + hold_ms)
+  redis.call('PEXPIRE', KEYS[3], keep_ms)
+end
 if kind == 'end' then redis.call('HDEL', KEYS[3], change) end
 local replaces = kind == 'end' and redis.call('HLEN', KEYS[3]) == 0
 local holds = kind == 'begin' or kind == 'end'
@@ -44,7 +48,8 @@ local function note(place)
 end
 
 -- One that may be of everybody takes effect at its end: it may yet be refused.
-if everybody and kind ~= 'begin' then note(KEYS[2]) end
+-- Where the log lacks what the teller has seen in it, changes were lost with it.
+if (everybody and kind ~= 'begin') or last < seen then note(KEYS[2]) end
 local met = {}
 for index = 9, #ARGV do
   local hash = ARGV[index]
@@ -69,10 +74,11 @@ end
 if kind == 'erase' then
   local erasures = redis.call('HGETALL', KEYS[4])
   for index = 1, #erasures, 2 do
-    if tonumber(string.sub(erasures[index + 1], 1, 16), 16) < now then
+    if (tonumber(string.sub(erasures[index + 1], 1, 16), 16) or 0) < now then
       redis.call('HDEL', KEYS[4], erasures[index])
     end
   end
   redis.call('HSET', KEYS[4], position, string.format('%016x', now + hold_ms) .. message)
+  if redis.call('PTTL', KEYS[4]) < hold_ms then redis.call('PEXPIRE', KEYS[4], hold_ms) end
 end
 return {now, position, met}
