@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod log;
 pub(crate) mod redis;
 pub(crate) mod sentinel;
+pub(crate) mod silence;
 pub(crate) mod trial;
 
 use std::time::{Duration, Instant};

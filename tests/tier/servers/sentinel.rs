@@ -63,6 +63,14 @@ impl Sentinels {
             asked.is_ok()
         });
     }
+
+    /// Has all of them watch another server as the master, without a word to anybody.
+    pub(crate) fn name_another(&self, port: u16) {
+        for sentinel in &self.sentinels {
+            sentinel.command::<()>(&format!("SENTINEL REMOVE {NAME}"));
+            sentinel.command::<()>(&format!("SENTINEL MONITOR {NAME} 127.0.0.1 {port} 2"));
+        }
+    }
 }
 
 fn sentinel(master: u16) -> Redis {
