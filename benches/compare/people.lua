@@ -6,7 +6,7 @@
 -- random, it notes how many requests there have been and what the server has taken, first when the file
 -- is there and then until the end; `done` prints the differences. What opening the connections took is
 -- not among them.
-local OFTEN = 256
+local OFTEN = 64
 local before, after, people
 local threads = {}
 -- What `done` reads must be global.

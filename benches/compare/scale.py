@@ -11,6 +11,7 @@ no hit, or if fewer connections were open than is said.
 """
 
 import argparse
+import contextlib
 import datetime
 import os
 import re
@@ -36,8 +37,10 @@ ROOM = CONNECTIONS[-1] + 1_000
 ORIGIN, GATEWAY, CONSTANT = 24001, 24002, 24003
 ADMIN = GATEWAY + 1000
 # Seconds that filling takes at most, that connections take to be open, and then to be served alike.
-# A burst of thousands overflows the queue of a listener; those are tried again after a second or more.
 FILLED, OPENED, SETTLED = 300, 30, 0.3
+# Connections that are opened together: the queue of a listener has room for so many, and who finds
+# none tries again after seconds.
+AT_ONCE = 500
 # From here on what everybody takes is told apart from what the process takes anyway.
 ENOUGH_TO_WEIGH = 10_000
 
@@ -59,7 +62,7 @@ class Scale:
 
     def __init__(self, arguments, folder):
         self.folder = folder
-        self.rounds, self.seconds = (3, 1) if arguments.quick else (7, 2)
+        self.rounds, self.seconds = (3, 1) if arguments.quick else (5, 2)
         # Files that each server has open beside those of clients, but for what it opens later.
         self.idle = {}
         self.people = [people for people in PEOPLE if people <= arguments.most_people]
@@ -77,7 +80,9 @@ class Scale:
             try:
                 for target in (self.origin, self.own, self.constant):
                     target.start(log)
-                    self.idle[target.name] = files(target)
+                # Until what asked whether they listen is gone.
+                time.sleep(1)
+                self.idle = {target.name: files(target) for target in (self.own, self.constant)}
                 by_connections, by_people = self.measure()
             finally:
                 for target in (self.own, self.constant, self.origin):
@@ -106,11 +111,12 @@ class Scale:
 
     def fill(self, people):
         """Asks for everybody in turn until all are stored."""
+        began = time.monotonic()
         with Load(self.own, "turn", people, USUAL_CONNECTIONS, self.folder) as load:
             # The gateway counts about once a second.
             wait_for(lambda: metric("cache_entries"), people, "people are stored", FILLED)
             load.end()
-        print(f"{people:,} people are stored, after {load.seconds():.0f} s", flush=True)
+        print(f"{people:,} people are stored, after {time.monotonic() - began:.0f} s", flush=True)
 
     def point(self, value, people, connections):
         point = Point(value, [], [])
@@ -125,26 +131,40 @@ class Scale:
 
     def cost(self, target, people, connections):
         """CPU microseconds a request, once all connections are open."""
-        with Load(target, "random", people, connections, self.folder) as load:
-            what = f"connections to {target.name} are open"
-            wait_for(lambda: files(target) - self.idle[target.name], connections, what, OPENED)
+        begin = self.folder / "begin"
+        begin.unlink(missing_ok=True)
+        with contextlib.ExitStack() as loads:
+            under_way = []
+            for opened in range(0, connections, AT_ONCE):
+                more = min(connections - opened, AT_ONCE)
+                under_way.append(loads.enter_context(Load(target, "random", people, more, self.folder)))
+                what = f"connections to {target.name} are open"
+                wait_for(lambda: files(target) - self.idle[target.name], opened + more, what, OPENED)
+                time.sleep(SETTLED)
+                # Out of the way of those that are to come, after a first request: a connection without
+                # one is closed.
+                under_way[-1].process.send_signal(signal.SIGSTOP)
+            for load in under_way:
+                load.process.send_signal(signal.SIGCONT)
             time.sleep(SETTLED)
-            load.begin.touch()
+            begin.touch()
             time.sleep(self.seconds)
-            output = load.end()
-        requests, ticks = re.search(r"counted: (\d+) requests, (\d+) ticks", output).groups()
-        return int(ticks) / TICKS * 1e6 / int(requests)
+            outputs = [load.end() for load in under_way]
+        # Each knows what the server took between its own first and last request that counts.
+        counts = [re.search(r"counted: (\d+) requests, (\d+) ticks", output).groups() for output in outputs]
+        if not all(int(ticks) for _, ticks in counts):
+            sys.exit(f"scale: {target.name} stood still: {counts}")
+        return 1e6 / TICKS / sum(int(requests) / int(ticks) for requests, ticks in counts)
 
 
 class Load:
     """wrk with one thread, until it is ended; every request must be answered."""
 
     def __init__(self, target, mode, people, connections, folder):
-        self.target, self.begin, self.began = target, folder / "begin", time.monotonic()
-        self.begin.unlink(missing_ok=True)
-        command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{FILLED}s", "--timeout", "20s"]
+        self.target = target
+        command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{FILLED}s", "--timeout", "120s"]
         command += ["-s", HERE / "people.lua", f"http://127.0.0.1:{target.port}/", "--"]
-        command += [mode, people, target.process.pid, self.begin]
+        command += [mode, people, target.process.pid, folder / "begin"]
         command += [part for pair in target.headers for part in pair]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.process = subprocess.Popen([*map(str, command)], **pipes)
@@ -155,9 +175,6 @@ class Load:
     def __exit__(self, *_):
         self.process.kill()
         self.process.wait()
-
-    def seconds(self):
-        return time.monotonic() - self.began
 
     def end(self):
         self.process.send_signal(signal.SIGINT)
