@@ -38,7 +38,7 @@ def draw(plots, note):
         parts += grid(left, RATIO_BASE, RATIO_HEIGHT, (0, 0.25, 0.5, 0.75, 1), 1)
         parts += series(left, RATIO_BASE, RATIO_HEIGHT, 1, OWN, [point.ratios() for point in points])
         for at, value in enumerate(values):
-            parts.append(text(across(left, at, len(values)), RATIO_BASE + 22, f"{value:,}", "middle"))
+            parts.append(text(across(left, at, len(values)), RATIO_BASE + 22, f"{value:,}", "middle", size=12))
         parts.append(text(left + PANEL_WIDTH / 2, RATIO_BASE + 46, title, "middle", bold=True))
     parts.append(text(LEFTS[0], HEIGHT - 34, f"{note}.", size=12, colour=PALE))
     parts.append(text(LEFTS[0], HEIGHT - 16, "Points are medians, bars reach from the least to the greatest.", size=12, colour=PALE))

@@ -37,7 +37,7 @@ ROOM = CONNECTIONS[-1] + 1_000
 ORIGIN, GATEWAY, CONSTANT = 24001, 24002, 24003
 ADMIN = GATEWAY + 1000
 # Seconds that filling takes at most, that connections take to be open, and then to be served alike.
-FILLED, OPENED, SETTLED = 300, 30, 0.3
+FILLED, OPENED, SETTLED = 600, 30, 0.3
 # Connections that are opened together: the queue of a listener has room for so many, and who finds
 # none tries again after seconds.
 AT_ONCE = 500
