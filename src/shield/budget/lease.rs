@@ -236,8 +236,8 @@ impl Budget {
             return;
         };
         // Of a new purse not all have heard yet.
-        let least = if grant.is_new { lease.gateways } else { 1 };
-        lease.gateways = grant.gateways.max(least);
+        let known = if grant.is_new { lease.gateways } else { 1 };
+        lease.gateways = grant.gateways.max(known);
         lease.limit = grant.limit.max(1);
         lease.last = Some((grant, now));
         if grant.is_new {
