@@ -131,10 +131,21 @@ fn shown_after_traffic(flameup: &Sandbox) -> BTreeMap<String, BTreeSet<String>> 
         let answer = ask(address, &format!("POST {target}"), header, body);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     };
-    // Gateways have no part of the budget at first.
+    // At first gateways have no part of the budget, and do not know what they missed.
     let until = Instant::now() + PATIENCE;
-    while !ask(&gateway.admin, "GET /metrics", "", "").contains("redis_budget_granted_total{") {
-        assert!(Instant::now() < until, "nothing is granted");
+    let is_ready = |metrics: &str| {
+        let suspect = metrics
+            .lines()
+            .find(|line| line.contains("_redis_suspect{"));
+        suspect.is_some_and(|line| line.ends_with(" 0"))
+            && metrics.contains("redis_budget_granted_total{")
+    };
+    while !is_ready(&ask(&gateway.admin, "GET /metrics", "", "")) {
+        assert!(
+            Instant::now() < until,
+            "nothing is granted: {}",
+            ask(&gateway.admin, "GET /metrics", "", "")
+        );
         get("user_1", "Prefer: wait=1\r\n");
     }
     for id in ["user_1", "user_1", "nobody"] {

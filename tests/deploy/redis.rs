@@ -1,8 +1,10 @@
 //! The Redis of the examples: that a server takes its settings, and that the user of the gateway may do
 //! all that a gateway does, and little else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,6 +21,19 @@ const CONFIG: &str = "deploy/redis/redis.conf";
 
 /// Its SHA-256 is in the example.
 const PASSWORD: &str = "example-password-of-the-gateway!";
+
+/// What no line of ours names: the client's own, of connections, scripts and Clusters.
+const CONNECTING: [&str; 9] = [
+    "ping",
+    "auth",
+    "select",
+    "evalsha",
+    "script|load",
+    "cluster|slots",
+    "cluster|shards",
+    "cluster|nodes",
+    "asking",
+];
 
 /// The longest that it may take to start; only a failing test takes it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -119,10 +134,11 @@ async fn the_user_of_the_example_may_do_what_a_gateway_does() {
         let until = Instant::now() + PATIENCE;
         loop {
             let metrics = ask(&gateway.admin, "GET /metrics", "", "");
-            if metrics.contains("redis_writes_total{result=\"stored\"} ") {
+            let hears = metrics.contains("_redis_suspect{workspace=\"default\"} 0\n");
+            if hears && metrics.contains("redis_writes_total{result=\"stored\"} ") {
                 return metrics;
             }
-            assert!(Instant::now() < until, "nothing is shared: {metrics}");
+            assert!(Instant::now() < until, "it is not shared: {metrics}");
             sleep(Duration::from_millis(20));
         }
     });
@@ -135,6 +151,40 @@ async fn the_user_of_the_example_may_do_what_a_gateway_does() {
         .filter(|line| !line.contains("\"ok\"") && !line.contains("\"unconnected\""))
         .collect();
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn the_user_of_the_example_may_use_the_commands_that_a_gateway_uses_and_no_others() {
+    let mut used: BTreeSet<String> = CONNECTING.iter().map(|&name| name.to_owned()).collect();
+    for (folder, before) in [("src/tier/scripts", "redis.call('"), ("src/tier", "cmd(\"")] {
+        for text in texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            let calls = text.match_indices(before);
+            let names = calls.map(|(at, _)| &text[at + before.len()..]);
+            let end = |rest: &str| rest.find(['\'', '"']).expect("it is closed");
+            used.extend(names.map(|rest| rest[..end(rest)].to_lowercase()));
+        }
+    }
+    // Sentinels are others than who keeps the data, and are asked without a user.
+    used.remove("sentinel");
+    let users = fs::read_to_string(USERS).expect("the example");
+    let words = users.lines().flat_map(str::split_whitespace);
+    let allowed: BTreeSet<String> = words
+        .filter_map(|word| Some(word.strip_prefix('+')?.to_owned()))
+        .collect();
+    assert_eq!(used, allowed);
+}
+
+/// The text of each file in a folder and those inside it.
+fn texts(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let text = |path: PathBuf| {
+        if path.is_dir() {
+            return texts(&path);
+        }
+        vec![fs::read_to_string(&path).expect("text")]
+    };
+    paths.flat_map(text).collect()
 }
 
 /// Asks until the answer has this status: gateways have no part of the budget at first.

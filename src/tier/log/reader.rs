@@ -46,15 +46,20 @@ struct Entry {
 impl Log {
     /// Follows the log until it is dropped.
     pub async fn follow(self: Arc<Self>, hearer: Arc<impl Hearer>) {
+        let mut said = None;
         loop {
+            let was_suspect = self.standing.is_suspect();
             // It only ends by an error: from then on changes may be missed.
             let Err(error) = self.follow_once(&hearer).await;
-            if !self.standing.is_suspect() {
+            let error = crate::telemetry::chain(&error);
+            // Said once, not for each attempt.
+            if !was_suspect || said.as_ref() != Some(&error) {
                 tracing::warn!(
                     workspace.name = &*self.workspace.name,
-                    error = crate::telemetry::chain(&error),
+                    error,
                     "the log of changes is not heard"
                 );
+                said = Some(error);
             }
             self.suspect(true);
             hearer.give_up(self.workspace.number).await;
