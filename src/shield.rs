@@ -361,7 +361,7 @@ impl Shield {
         let offered = queue.offer(ask, ticket, budget, now);
         // Whoever comes looks whose turn it is, be it refused itself.
         state.stir(now);
-        if state.wants_units() {
+        if state.wants_units(now) {
             self.wanting.notify_one();
         }
         drop(state);

@@ -220,7 +220,11 @@ impl Budget {
             return None;
         }
         let interval = self.interval(now);
-        let ahead = self.pace.spend(cost, interval, now);
+        // The purse has its own pace.
+        let ahead = match self.mode() {
+            Some(lease::Mode::Leased) => 0.0,
+            _ => self.pace.spend(cost, interval, now),
+        };
         if let Some(lease) = &mut self.lease {
             lease.take(cost, now);
         }
@@ -253,9 +257,6 @@ impl Budget {
         wall: SystemTime,
     ) -> Option<Duration> {
         let Spent { entry, key, .. } = spent;
-        if let Some(lease) = &mut self.lease {
-            lease.settle(entry.cost);
-        }
         if self.log.settle(&entry, now) {
             self.debt.settle(entry.cost, self.limit, now);
         }
@@ -310,7 +311,9 @@ impl Budget {
             return 0;
         }
         if let Some(lease) = &self.lease {
-            let kept = whole(f64::from(self.limit) * reserve.clamp(0.0, 1.0));
+            // The purse's pace keeps a margin anyway.
+            let reserve = (reserve.clamp(0.0, 1.0) - (1.0 - SAFETY)).max(0.0);
+            let kept = whole(f64::from(self.limit) * reserve);
             return self.shared_free(lease, now).saturating_sub(kept);
         }
         let (own, reserve) = (self.own_share(now), reserve.clamp(0.0, 1.0));

@@ -1,6 +1,6 @@
 //! A shield whose budget other gateways share: what it tells the purse of all, and takes from it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::futures::Notified;
 
@@ -49,7 +49,7 @@ impl Shield {
     pub fn lose_purse(&self, report: &Report, gone: bool) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        state.budget.lose_purse(report, gone);
+        state.budget.lose_purse(report, gone, now);
         state.stir(now);
     }
 
@@ -60,14 +60,14 @@ impl Shield {
         }
     }
 
-    /// Ends when somebody waits for units that are not in hand.
+    /// Ends when units are wanted that are not in hand.
     pub fn wanting(&self) -> Notified<'_> {
         self.wanting.notified()
     }
 
     /// Whether somebody waits for units.
     pub fn is_wanting(&self) -> bool {
-        self.state.lock().wants_units()
+        self.state.lock().waits_for_units()
     }
 
     /// How a shared budget stands; `None` for one that is not.
@@ -94,8 +94,13 @@ impl State {
         [Class::Interactive, Class::Service, Class::Batch].map(count)
     }
 
-    /// Whether the budget is shared, and somebody waits.
-    pub(super) fn wants_units(&self) -> bool {
+    /// Whether units are leased, and somebody waits for some.
+    fn waits_for_units(&self) -> bool {
         self.budget.mode() == Some(Mode::Leased) && !self.queue.is_empty()
+    }
+
+    /// The same, or none are left for whoever comes next.
+    pub(super) fn wants_units(&self, now: Instant) -> bool {
+        self.waits_for_units() || self.budget.lacks_stock(now)
     }
 }

@@ -14,20 +14,12 @@ use super::names::WorkspaceNames;
 use super::numbers::WorkspaceLabels;
 use crate::config::ApiKey;
 use crate::shield::Shield;
-use crate::shield::budget::lease::{Grant, Mode, Report};
+use crate::shield::budget::lease::{
+    GONE_AFTER, Grant, Mode, REPORT_EVERY, REPORT_IDLE, REPORT_SOON, Report,
+};
 
 static LEASE: LazyLock<Call> =
     LazyLock::new(|| Call::new("lease", include_str!("scripts/lease.lua")));
-
-/// Between two reports while nobody wants anything. Well below what the purse forgets a gateway after.
-const REPORT_EVERY: Duration = Duration::from_millis(500);
-
-/// The shortest time between two questions while somebody waits: units come at two a second.
-const ASK_EVERY: Duration = Duration::from_millis(20);
-
-/// The purse is gone if it has said nothing for so long. Shorter than a lease, so that nobody spends
-/// leased units and its own share at a time.
-const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// Asks the purse for one workspace.
 #[derive(Debug)]
@@ -57,50 +49,45 @@ impl Purse {
     pub(super) async fn run(self) {
         let mut heard = self.tier.clock.now();
         loop {
-            let next = self.ask(&mut heard).await.unwrap_or(ASK_EVERY);
+            let (again_in, grant) = self.ask(&mut heard).await;
             self.show();
-            if self.shield.is_wanting() {
-                // Others may give back what they have.
-                sleep((next / 2).clamp(ASK_EVERY, REPORT_EVERY)).await;
+            if grant.is_some_and(|grant| grant.is_unknown) || self.shield.is_wanting() {
+                sleep(grant.map_or(REPORT_SOON, |grant| grant.ask_again_in())).await;
             } else {
                 // Whoever comes wakes it.
-                let _ = timeout(REPORT_EVERY, self.shield.wanting()).await;
+                sleep(REPORT_SOON).await;
+                let _ = timeout(again_in, self.shield.wanting()).await;
             }
         }
     }
 
-    /// Asks once. Returns when the purse has more, as far as it knows.
-    async fn ask(&self, heard: &mut Instant) -> Option<Duration> {
-        let (report, key) = self.shield.report_to_purse()?;
+    /// Asks once; nothing is granted if the purse does not answer. Says when to ask again if nobody
+    /// wants anything until then, too.
+    async fn ask(&self, heard: &mut Instant) -> (Duration, Option<Grant>) {
+        let Some((report, key)) = self.shield.report_to_purse() else {
+            return (REPORT_IDLE, None);
+        };
         if let Ok(reply) = self.call(&report, &key).await {
             *heard = reply.heard;
-            let Granted(grant) = reply.value;
+            let grant = Grant::from(reply.value);
             self.count(grant.units);
             self.shield.take_grant(grant);
-            return Some(grant.next_in);
+            return (report.again_in(), Some(grant));
         }
         let silence = self.tier.clock.now().saturating_duration_since(*heard);
         self.shield.lose_purse(&report, silence >= GONE_AFTER);
-        None
+        (REPORT_EVERY, None)
     }
 
-    async fn call(&self, report: &Report, key: &ApiKey) -> Result<Reply<Granted>, link::Error> {
+    async fn call(&self, report: &Report, key: &ApiKey) -> Result<Reply<[u32; 10]>, link::Error> {
         let hash = self.names.hash_of_secret("key", key.expose().as_bytes());
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let call = self.tier.link.run(&LEASE, |script| {
             for kind in ['m', 's', 'g'] {
                 script.key(self.names.of(kind, &hash));
             }
             script
                 .arg(self.tier.replica.simple().to_string())
-                .arg(report.spent)
-                .arg(report.has)
-                .arg(&report.wants[..])
-                .arg(report.limit)
-                .arg(u8::from(report.has_learned))
-                .arg(ms(self.shield.window()))
-                .arg(ms(report.held_for))
-                .arg(report.used.map_or(-1, i64::from));
+                .arg(report.numbers(self.shield.window()));
         });
         call.await
     }
@@ -126,36 +113,5 @@ impl Purse {
                 Mode::Leased => 1,
                 Mode::Alone => 2,
             });
-    }
-}
-
-/// A grant as the script returns it.
-struct Granted(Grant);
-
-impl redis::FromRedisValue for Granted {
-    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
-        let numbers: [u32; 9] = redis::FromRedisValue::from_redis_value(value)?;
-        let [
-            units,
-            limit,
-            held_ms,
-            gateways,
-            next_ms,
-            share,
-            free,
-            is_new,
-            ready,
-        ] = numbers;
-        Ok(Self(Grant {
-            units,
-            limit,
-            held_for: Duration::from_millis(held_ms.into()),
-            gateways,
-            next_in: Duration::from_millis(next_ms.into()),
-            share: f64::from(share) / 1000.0,
-            free,
-            is_new: is_new == 1,
-            ready,
-        }))
     }
 }

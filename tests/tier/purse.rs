@@ -178,10 +178,11 @@ impl Replica {
         let wants: Vec<usize> = (0..4).map(|_| random.below(5)).collect();
         let mut call = script.prepare_invoke();
         call.key("{t}m").key("{t}s").key("{t}g").arg(&self.name);
-        call.arg(self.spent).arg(self.in_hand).arg(wants);
+        call.arg(self.in_hand).arg(wants);
         let window_ms = u64::try_from(window.as_millis()).expect("a window");
         call.arg(30).arg(0).arg(window_ms).arg(0).arg(-1);
-        let granted: [usize; 9] = call.invoke(connection).expect("granted");
+        call.arg(0).arg(self.spent);
+        let granted: [usize; 10] = call.invoke(connection).expect("granted");
         self.spent = 0;
         self.in_hand += granted[0];
         assert!(self.in_hand <= LEASE, "{} in hand", self.in_hand);

@@ -6,6 +6,12 @@
 //! While the purse answers, nothing starts but out of leased units: the purse has counted them before.
 //! While it does not, each gateway has an equal share of the limit to itself, less a fifth, by its own
 //! log. Others' use is nobody else's in either case.
+//!
+//! # Invariants
+//! - Whatever was spent is told until the purse is known to have heard it, with how long ago it was.
+//! - In the first window without the purse, a gateway spends no more than what it has spent before, its
+//!   part of what nobody had, and one lease: if one has had all the budget, the others do not spend
+//!   theirs beside it. So all together stay within the limit and one lease each.
 
 use std::time::{Duration, Instant};
 
@@ -18,15 +24,19 @@ const ALONE: f64 = 0.8;
 /// Most units that a gateway has at a time; the purse's own bound.
 pub const MOST_LEASED: u32 = 10;
 
-/// After so long, units that nobody has wanted go back: others may.
+/// After so long, units beyond the stock that nobody has wanted go back: others may.
 const LAPSE: Duration = Duration::from_millis(500);
 
 /// For so long a refresh that found no unit is remembered, so that the next one does.
 const REFRESHING: Duration = Duration::from_secs(1);
 
-/// Units are kept in stock only where those of all gateways are at most this part of the limit: a
-/// hundred sidecars would keep nearly all of it.
+/// Units that all gateways together keep in stock: at most this part of the limit, as a hundred sidecars
+/// would keep nearly all of it.
 const STOCKED: u32 = 10;
+
+/// Most units that one gateway keeps in stock: what comes in the time of a report at two a second, and
+/// two more that come together.
+const MOST_STOCKED: u32 = 3;
 
 /// Units are kept in stock for as long after the last request.
 const BUSY: Duration = Duration::from_secs(10);
@@ -34,11 +44,26 @@ const BUSY: Duration = Duration::from_secs(10);
 /// What waits for the purse looks again at least so much later. The purse's answer wakes it.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// Between two reports while there is something to tell: others may have what is not wanted.
+pub const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// Between two reports while there is nothing. Well below what the purse takes a gateway for gone after.
+pub const REPORT_IDLE: Duration = Duration::from_secs(2);
+
+/// The shortest time between two reports while somebody waits: units come at two a second.
+pub const REPORT_SOON: Duration = Duration::from_millis(20);
+
+/// The purse is gone if it has said nothing for so long. Shorter than a lease, so that nobody spends
+/// leased units and its own share at a time.
+pub const GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// What a gateway tells the purse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Units spent since it last told.
-    pub spent: u32,
+    /// Units spent that it has not told of: by how many whole seconds ago that was.
+    pub spent: Vec<(u32, u32)>,
+    /// Units told of before these, ever.
+    told: u64,
     /// Units that it has, those included that are under way.
     pub has: u32,
     /// Units that it wants more: for interactive, service and batch requests, and in stock.
@@ -74,6 +99,79 @@ pub struct Grant {
     pub is_new: bool,
     /// Units that may be leased at once.
     pub ready: u32,
+    /// The purse has not known this gateway, and so may have lost what it told. It has taken in nothing
+    /// of this report's.
+    pub is_unknown: bool,
+}
+
+impl Report {
+    /// When to report again if nobody wants anything until then. Who has nothing spends nothing before
+    /// it has asked.
+    pub fn again_in(&self) -> Duration {
+        let wants = self.wants.iter().sum::<u32>();
+        if self.has == 0 && wants == 0 && self.spent.is_empty() {
+            REPORT_IDLE
+        } else {
+            REPORT_EVERY
+        }
+    }
+
+    /// As the purse takes it, after who reports; for a budget of this window.
+    pub fn numbers(&self, window: Duration) -> Vec<i64> {
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let mut numbers = vec![self.has.into()];
+        numbers.extend(self.wants.map(i64::from));
+        numbers.extend([
+            self.limit.into(),
+            self.has_learned.into(),
+            ms(window),
+            ms(self.held_for),
+            self.used.map_or(-1, i64::from),
+        ]);
+        let spent = self.spent.iter();
+        numbers.extend(spent.flat_map(|&(age_s, units)| [i64::from(age_s), units.into()]));
+        numbers
+    }
+}
+
+/// As the purse gives it.
+impl From<[u32; 10]> for Grant {
+    fn from(numbers: [u32; 10]) -> Self {
+        let [
+            units,
+            limit,
+            held_ms,
+            gateways,
+            next_ms,
+            share,
+            free,
+            is_new,
+            ready,
+            is_unknown,
+        ] = numbers;
+        Self {
+            units,
+            limit,
+            held_for: Duration::from_millis(held_ms.into()),
+            gateways,
+            next_in: Duration::from_millis(next_ms.into()),
+            share: f64::from(share) / 1000.0,
+            free,
+            is_new: is_new == 1,
+            ready,
+            is_unknown: is_unknown == 1,
+        }
+    }
+}
+
+impl Grant {
+    /// When somebody who waits should ask again: others may give back what they have.
+    pub fn ask_again_in(&self) -> Duration {
+        if self.is_unknown {
+            return REPORT_SOON;
+        }
+        (self.next_in / 2).clamp(REPORT_SOON, REPORT_EVERY)
+    }
 }
 
 /// How units are had.
@@ -92,8 +190,10 @@ pub(super) struct Lease {
     gateways: u32,
     in_hand: u32,
     had_at: Instant,
-    /// Spent and not told yet.
-    spent: u32,
+    /// Units spent, ever, of which the purse was told.
+    told: u64,
+    /// Since when units are not leased any more, and how many may count until a window after.
+    alone: Option<(Instant, u32)>,
     /// The limit as it was told last.
     limit: u32,
     used: Option<u32>,
@@ -113,7 +213,8 @@ impl Lease {
             gateways: gateways.max(1),
             in_hand: 0,
             had_at: now,
-            spent: 0,
+            told: 0,
+            alone: None,
             limit,
             used: None,
             last: None,
@@ -135,9 +236,16 @@ impl Lease {
         }
     }
 
-    /// Notes units that were spent.
-    pub(super) fn settle(&mut self, cost: u32) {
-        self.spent = self.spent.saturating_add(cost);
+    /// Goes on by its own share, with so many units counting.
+    fn go_alone(&mut self, counting: u32, now: Instant) {
+        if self.mode == Mode::Leased {
+            let free = self.last.map_or(0, |(grant, _)| grant.free);
+            // Others may have been given some since.
+            let part = free.saturating_sub(MOST_LEASED) / self.gateways;
+            self.alone = Some((now, counting + part + MOST_LEASED));
+            self.in_hand = 0;
+            self.mode = Mode::Alone;
+        }
     }
 
     /// Notes what all have used, as an answer told.
@@ -160,14 +268,25 @@ impl Lease {
         Some(next + interval.saturating_mul(missing.saturating_sub(grant.ready)))
     }
 
+    /// When the next unit may be spent alone where many gateways have less than one a window each.
+    fn rarely(&self, limit: u32, window: Duration, now: Instant) -> Instant {
+        let share = f64::from(limit) / f64::from(self.gateways) * ALONE;
+        let last = self.busy_at.filter(|_| share < 1.0);
+        last.map_or(now, |last| last + window.div_f64(share))
+    }
+
     /// Units to have in hand though nobody waits for them.
     fn stock(&self, now: Instant) -> u32 {
         let since = |at: Option<Instant>, longest| {
             at.is_some_and(|at| now.saturating_duration_since(at) < longest)
         };
-        let is_small = self.gateways.saturating_mul(STOCKED) <= self.limit;
-        let is_wanted = since(self.refresh_at, REFRESHING) || is_small && since(self.busy_at, BUSY);
-        u32::from(self.in_hand == 0 && is_wanted)
+        let part = self.limit / STOCKED / self.gateways;
+        let usual = if since(self.busy_at, BUSY) {
+            part.min(MOST_STOCKED)
+        } else {
+            0
+        };
+        usual.max(u32::from(since(self.refresh_at, REFRESHING)))
     }
 }
 
@@ -192,14 +311,15 @@ impl Budget {
     /// What to tell the purse, where so many wait by class. It is told once: what comes of it is to be
     /// [taken](Self::take_grant), or said to have [failed](Self::lose_purse).
     pub fn report(&mut self, waiting: [u32; 3], now: Instant) -> Option<Report> {
-        let (under_way, counting) = (self.log.under_way(now), self.log.counting(now));
+        let under_way = self.log.under_way(now);
         let lease = self.lease.as_mut()?;
         let held_for = self
             .held_until
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         let nobody_waits = waiting == [0; 3];
+        let stock = lease.stock(now);
         if nobody_waits && now.saturating_duration_since(lease.had_at) >= LAPSE {
-            lease.in_hand = 0;
+            lease.in_hand = lease.in_hand.min(stock);
         }
         let mut covered = lease.in_hand;
         let [interactive, service, batch] = waiting.map(|count| {
@@ -207,17 +327,24 @@ impl Budget {
             covered = covered.saturating_sub(count);
             missing
         });
+        let used = lease.used.take();
         let report = Report {
-            // What was spent long ago, while the purse was gone, counts no more.
-            spent: lease.spent.min(counting),
+            spent: self.log.settled_since(lease.told, now),
+            told: lease.told,
             has: lease.in_hand + under_way,
-            wants: [interactive, service, batch, lease.stock(now)],
+            wants: [
+                interactive,
+                service,
+                batch,
+                stock.saturating_sub(lease.in_hand),
+            ],
             limit: self.limit,
             has_learned: self.limit != lease.limit,
             held_for,
-            used: lease.used.take(),
+            // What all others spend by themselves is not somebody else's.
+            used: used.filter(|_| lease.mode == Mode::Leased),
         };
-        lease.spent = 0;
+        lease.told = self.log.settled_total();
         Some(report)
     }
 
@@ -230,8 +357,16 @@ impl Budget {
         lease.mode == Mode::Leased
     }
 
+    /// Whether units are leased, and some should be in hand though nobody waits for them.
+    pub fn lacks_stock(&self, now: Instant) -> bool {
+        let lease = self.lease.as_ref();
+        let lease = lease.filter(|lease| lease.mode == Mode::Leased);
+        lease.is_some_and(|lease| lease.stock(now) > lease.in_hand)
+    }
+
     /// Takes what the purse has said to a report.
     pub fn take_grant(&mut self, grant: Grant, now: Instant) {
+        let counting = self.log.counting(now);
         let Some(lease) = &mut self.lease else {
             return;
         };
@@ -239,13 +374,16 @@ impl Budget {
         let known = if grant.is_new { lease.gateways } else { 1 };
         lease.gateways = grant.gateways.max(known);
         lease.limit = grant.limit.max(1);
-        lease.last = Some((grant, now));
+        if grant.is_unknown {
+            lease.told = 0;
+        }
         if grant.is_new {
-            lease.mode = Mode::Alone;
+            lease.go_alone(counting, now);
         } else {
             lease.mode = Mode::Leased;
             lease.in_hand = (lease.in_hand + grant.units).min(MOST_LEASED);
         }
+        lease.last = Some((grant, now));
         if grant.units > 0 {
             lease.had_at = now;
         }
@@ -260,15 +398,15 @@ impl Budget {
 
     /// A report may not have reached the purse: it is told again. If the purse is `gone`, what it has
     /// leased is no longer ours to spend.
-    pub fn lose_purse(&mut self, report: &Report, gone: bool) {
+    pub fn lose_purse(&mut self, report: &Report, gone: bool, now: Instant) {
+        let counting = self.log.counting(now);
         let Some(lease) = &mut self.lease else {
             return;
         };
-        lease.spent = lease.spent.saturating_add(report.spent);
+        lease.told = lease.told.min(report.told);
         lease.used = lease.used.or(report.used);
         if gone {
-            lease.mode = Mode::Alone;
-            lease.in_hand = 0;
+            lease.go_alone(counting, now);
         }
     }
 
@@ -279,6 +417,14 @@ impl Budget {
         }
         let share = self.share_alone(lease);
         let logged = self.log.opening(ahead, share, self.delay, now);
+        let logged = logged.max(lease.rarely(self.limit, self.window, now));
+        let logged = match lease.alone {
+            Some((since, most)) if most < share && now < since + self.window => {
+                let before = self.log.opening(ahead, most, self.delay, now);
+                before.min(logged.max(since + self.window))
+            }
+            _ => logged,
+        };
         let paced = self.pace.opening(ahead, self.window / share, now);
         let opening = paced.max(logged);
         if self.careful_since.is_some() && self.log.under_way(now) > 0 {
@@ -298,7 +444,11 @@ impl Budget {
         if let (Mode::Leased, Some((grant, _))) = (lease.mode, lease.last) {
             return grant.free.saturating_add(lease.in_hand);
         }
-        let share = self.share_alone(lease);
+        let most = match lease.alone {
+            Some((since, most)) if now < since + self.window => most,
+            _ => u32::MAX,
+        };
+        let share = self.share_alone(lease).min(most);
         share.saturating_sub(self.log.counting(now))
     }
 }
@@ -332,7 +482,13 @@ mod tests {
             free: 50,
             is_new: false,
             ready: 0,
+            is_unknown: false,
         }
+    }
+
+    /// Units told in a report.
+    fn units(report: &Report) -> usize {
+        report.spent.iter().map(|&(_, units)| units as usize).sum()
     }
 
     /// Spends whatever may be spent in `time`, and says how much that was.
@@ -355,10 +511,10 @@ mod tests {
         budget.take_grant(grant(3), now);
         assert_eq!(spend_all(&mut budget, &mut now, 30 * SECOND), 3);
         let report = budget.report([2, 0, 1], now).expect("it is shared");
-        assert_eq!((report.spent, report.has), (3, 0));
+        assert_eq!((report.spent, report.has), (vec![(30, 3)], 0));
         assert_eq!(report.wants[..3], [2, 0, 1]);
         let report = budget.report([0; 3], now).expect("it is shared");
-        assert_eq!(report.spent, 0, "told once");
+        assert_eq!(report.spent, [], "told once");
     }
 
     #[test]
@@ -368,10 +524,10 @@ mod tests {
         budget.take_grant(grant(3), now);
         spend_all(&mut budget, &mut now, SECOND);
         let report = budget.report([0; 3], now).expect("it is shared");
-        budget.lose_purse(&report, false);
+        budget.lose_purse(&report, false, now);
         assert_eq!(
             budget.report([0; 3], now).map(|report| report.spent),
-            Some(3)
+            Some(vec![(1, 3)])
         );
     }
 
@@ -391,7 +547,7 @@ mod tests {
         let mut budget = budget(1, now);
         budget.take_grant(grant(10), now);
         let report = budget.report([0; 3], now).expect("it is shared");
-        budget.lose_purse(&report, true);
+        budget.lose_purse(&report, true, now);
         assert_eq!(budget.mode(), Some(Mode::Alone));
         assert_eq!(budget.leased(), Some((0, 3)));
         assert!(spend_all(&mut budget, &mut now, 60 * SECOND) <= 32);
@@ -408,10 +564,72 @@ mod tests {
         };
         budget.take_grant(new, now);
         assert_eq!(budget.mode(), Some(Mode::Alone));
-        let told = budget
-            .report([0; 3], now)
-            .map(|report| report.spent as usize);
-        assert!(spent > 0 && told == Some(spent));
+        let told = budget.report([0; 3], now).expect("it is shared");
+        assert!(spent > 0 && units(&told) == spent);
+    }
+
+    #[test]
+    fn a_purse_that_does_not_know_a_gateway_is_told_all_once_more_and_when_it_was() {
+        let mut now = Instant::now();
+        let mut budget = budget(1, now);
+        budget.take_grant(grant(2), now);
+        assert_eq!(spend_all(&mut budget, &mut now, 10 * SECOND), 2);
+        assert_eq!(budget.report([0; 3], now).as_ref().map(units), Some(2));
+        let unknown = Grant {
+            is_unknown: true,
+            ..grant(0)
+        };
+        budget.take_grant(grant(1), now);
+        assert_eq!(spend_all(&mut budget, &mut now, 5 * SECOND), 1);
+        budget.take_grant(unknown, now);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        assert_eq!(report.spent, [(15, 2), (5, 1)]);
+        now += 50 * SECOND;
+        budget.take_grant(unknown, now);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        assert_eq!(report.spent, [(55, 1)], "the others count no more");
+    }
+
+    #[test]
+    fn who_had_nothing_spends_one_lease_in_the_first_window_without_the_purse() {
+        let mut now = Instant::now();
+        let mut budget = budget(3, now);
+        let used_up = Grant {
+            free: 0,
+            ..grant(0)
+        };
+        budget.take_grant(used_up, now);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        budget.lose_purse(&report, true, now);
+        let began = now;
+        let spent = spend_all(&mut budget, &mut now, 60 * SECOND);
+        assert_eq!(spent, 10, "others may have spent all the budget");
+        let spent = spend_all(&mut budget, &mut now, 60 * SECOND);
+        assert!((22..=32).contains(&spent), "{spent} of its share of 32");
+        assert!(began + 120 * SECOND <= now);
+    }
+
+    #[test]
+    fn who_spent_much_while_units_were_leased_owes_nothing_when_they_are_not() {
+        let mut now = Instant::now();
+        let mut budget = budget(3, now);
+        for _ in 0..600 {
+            budget.take_grant(grant(1), now);
+            spend_all(&mut budget, &mut now, SECOND);
+        }
+        let report = budget.report([0; 3], now).expect("it is shared");
+        budget.lose_purse(&report, true, now);
+        spend_all(&mut budget, &mut now, 60 * SECOND);
+        let spent = spend_all(&mut budget, &mut now, 60 * SECOND);
+        assert!((22..=32).contains(&spent), "{spent} of its share of 32");
+    }
+
+    #[test]
+    fn where_a_share_is_less_than_one_there_is_one_in_as_many_windows() {
+        let mut now = Instant::now();
+        let mut budget = budget(960, now);
+        // A tenth of a unit a minute.
+        assert_eq!(spend_all(&mut budget, &mut now, 660 * SECOND), 2);
     }
 
     #[test]
@@ -425,9 +643,11 @@ mod tests {
         let report = report.expect("it is shared");
         assert_eq!((report.has, report.wants), (4, [0; 4]));
         let report = budget.report([0; 3], now + LAPSE).expect("it is shared");
-        assert_eq!((report.has, report.wants), (0, [0, 0, 0, 1]));
+        assert_eq!((report.has, report.wants), (3, [0; 4]), "120 for three");
+        assert_eq!(report.again_in(), REPORT_EVERY);
         let report = budget.report([0; 3], now + 2 * BUSY).expect("it is shared");
-        assert_eq!(report.wants, [0; 4]);
+        assert_eq!((report.has, report.wants), (0, [0; 4]));
+        assert_eq!(report.again_in(), REPORT_IDLE);
     }
 
     #[test]

@@ -153,6 +153,32 @@ impl Log {
         self.units_under_way.saturating_sub(given_up)
     }
 
+    /// Units ever answered, those given up among them.
+    pub(super) fn settled_total(&self) -> u64 {
+        self.settled_total.units
+    }
+
+    /// Units answered after the first `told` of them that count at `now`: by how many whole seconds
+    /// ago that was, the longest ago first.
+    pub(super) fn settled_since(&self, told: u64, now: Instant) -> Vec<(u32, u32)> {
+        let mut by_age: Vec<(u32, u32)> = Vec::new();
+        let mut before = self.gone.units.max(told);
+        for &(at, total) in &self.settled {
+            let age = now.saturating_duration_since(at);
+            let cost = units(total.units.saturating_sub(before));
+            before = before.max(total.units);
+            if cost == 0 || age >= self.window {
+                continue;
+            }
+            let age_s = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            match by_age.last_mut() {
+                Some((last, units)) if *last == age_s => *units += cost,
+                _ => by_age.push((age_s, cost)),
+            }
+        }
+        by_age
+    }
+
     /// Requests ever started.
     pub(super) fn started_total(&self) -> u64 {
         self.started_total.requests

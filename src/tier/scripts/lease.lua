@@ -1,36 +1,48 @@
 -- Leases units of the budget of one Flameup key to one gateway.
 -- What was spent in the window behind us, what is leased out, and what somebody else spends never come
--- to more than 95 of 100 of the limit, whatever the kind of Flameup's window.
+-- to more than the limit, which is enough whatever the kind of Flameup's window; and units come at 95 of
+-- 100 of the pace that would use it up.
 -- KEYS: the purse, the units spent by second, the gateways
--- ARGV: 1 who asks; 2 units it has spent since it last asked; 3 units it has, spent and unanswered ones
---       included; 4 to 7 units it wants, by class; 8 the limit it knows; 9 whether it learned that
---       since it last asked; 10 the window in ms; 11 for how many ms a 429 holds it off; 12 units that
---       are used by all, as it was told, or -1
+-- ARGV: 1 who asks; 2 units it has, spent and unanswered ones included; 3 to 6 units it wants, by class;
+--       7 the limit it knows; 8 whether it learned that since it last asked; 9 the window in ms; 10 for
+--       how many ms a 429 holds it off; 11 units that are used by all, as it was told, or -1; then, in
+--       pairs, how many seconds ago it spent units that it has not told of, and how many
 -- Returns units leased, the limit, ms that nothing is to be sent, gateways, ms until more may be had,
 -- the share of what is wanted that this one wants in thousandths, units that are free, whether the
--- purse is too new to lease, and units that may be leased at once.
+-- purse is too new to lease, units that may be leased at once, and whether it was unknown: then it is to
+-- tell all that it has spent in the window, and nothing of this report is taken in.
 local MOST_LEASED = 10
-local FRESH_MS, SEEN_MS, WANTS_MS = 2000, 3000, 1000
+local FRESH_MS, SEEN_MS, WANTS_MS, LATE_S = 2000, 5000, 1000, 3
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local who, spent, has, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[10])
+local who, has, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[9])
+local record = redis.call('HGET', KEYS[3], who)
 
 local purse = {}
 local fields = redis.call('HGETALL', KEYS[1])
 for index = 1, #fields, 2 do purse[fields[index]] = tonumber(fields[index + 1]) end
 -- A clock may be behind the one before it: what lies ahead counts as now.
 purse.opened = math.min(purse.opened or now, now)
-if ARGV[9] == '1' or not purse.limit then purse.limit = tonumber(ARGV[8]) end
+if ARGV[8] == '1' or not purse.limit then purse.limit = tonumber(ARGV[7]) end
 -- What comes round again is no longer by the way it took.
 local held_until = math.min(purse.held_until or 0, now + 10 * window)
-local told_until = now + tonumber(ARGV[11])
+local told_until = now + tonumber(ARGV[10])
 purse.held_until = told_until > held_until + 250 and told_until or held_until
 local limit = purse.limit
 
--- What was spent counts from when it is told, which is later than when it was.
-local second = math.floor(now / 1000)
-if spent > 0 then redis.call('HINCRBY', KEYS[2], second, spent) end
+-- What is told late, somebody else may have been taken for meanwhile.
+if now >= (purse.foreign_until or 0) then purse.foreign = 0 end
+local second, given_back = math.floor(now / 1000), 0
+if record then
+  given_back = tonumber(string.match(record, '^%d+')) - has
+  for index = 12, #ARGV, 2 do
+    local age, spent = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
+    redis.call('HINCRBY', KEYS[2], second - age, spent)
+    given_back = given_back - spent
+    if age >= LATE_S then purse.foreign = math.max(0, (purse.foreign or 0) - spent) end
+  end
+end
 local used, oldest = 0, second
 local seconds = redis.call('HGETALL', KEYS[2])
 for index = 1, #seconds, 2 do
@@ -48,10 +60,10 @@ end
 
 -- Who is silent may have spent all it had, until a window after it was heard of.
 local gateways, leased, wanted, own = 0, 0, {0, 0, 0, 0}, {}
-for class = 1, 4 do own[class] = tonumber(ARGV[3 + class]) end
+local waits_longest = {true, true, true}
+for class = 1, 4 do own[class] = tonumber(ARGV[2 + class]) end
 local known = redis.call('HGETALL', KEYS[3])
-local longest_waiting = true
-local last_lease = tonumber(string.match(redis.call('HGET', KEYS[3], who) or '', '(%d+)$') or 0)
+local last_lease = tonumber(string.match(record or '', '(%d+)$') or 0)
 for index = 1, #known, 2 do
   if known[index] ~= who then
     local had, a, b, c, d, beat, last = string.match(known[index + 1],
@@ -63,13 +75,10 @@ for index = 1, #known, 2 do
       leased = leased + tonumber(had)
       if age <= SEEN_MS then gateways = gateways + 1 end
       if age <= WANTS_MS then
-        local theirs = {tonumber(a), tonumber(b), tonumber(c), tonumber(d)}
-        local wants = 0
-        for class = 1, 4 do
-          wanted[class] = wanted[class] + theirs[class]
-          if class < 4 then wants = wants + theirs[class] end
+        for class, wants in ipairs({tonumber(a), tonumber(b), tonumber(c), tonumber(d)}) do
+          wanted[class] = wanted[class] + wants
+          if wants > 0 and tonumber(last) < last_lease then waits_longest[class] = false end
         end
-        if wants > 0 and tonumber(last) < last_lease then longest_waiting = false end
       end
     end
   end
@@ -77,8 +86,7 @@ end
 gateways, leased = gateways + 1, leased + has
 
 -- What everybody uses and we do not account for is somebody else's, for two windows.
-local told = tonumber(ARGV[12])
-if now >= (purse.foreign_until or 0) then purse.foreign = 0 end
+local told = tonumber(ARGV[11])
 if told >= 0 then
   local foreign = told - used - leased
   if foreign > (purse.foreign or 0) then
@@ -86,36 +94,34 @@ if told >= 0 then
   end
 end
 
--- An even pace, with a burst of one lease.
-local safe = math.max(1, math.floor(limit * 0.95))
-local rate = safe / window
+-- An even pace, with a burst of one lease. What comes back was never sent.
+local rate = 0.95 * limit / window
 local tokens = math.min(MOST_LEASED,
-  (purse.tokens or MOST_LEASED) + rate * math.max(0, now - (purse.paced_at or now)))
+  (purse.tokens or MOST_LEASED) + math.max(0, given_back) + rate * math.max(0, now - (purse.paced_at or now)))
 purse.paced_at = now
 
-local free = math.max(0, safe - used - leased - (purse.foreign or 0))
+local free = math.max(0, limit - used - leased - (purse.foreign or 0))
 local new, held = now - purse.opened < FRESH_MS, math.max(0, purse.held_until - now)
 local units, left = 0, math.min(free, math.floor(tokens), math.max(0, MOST_LEASED - has))
 local all, mine = 0, 0
 for class = 1, 4 do
   local total = wanted[class] + own[class]
   all, mine = all + total, mine + own[class]
-  if not new and held == 0 and left > 0 and own[class] > 0 then
+  if record and not new and held == 0 and left > 0 and own[class] > 0 then
     local granted
     if class == 4 then
-      -- In stock, or for refreshes: not from the last tenth.
-      granted = math.min(own[class], left, math.max(0, free - math.floor(limit / 10)))
+      -- In stock, or for refreshes: not from the last tenth, of which the pace leaves a half anyway.
+      granted = math.min(own[class], left, math.max(0, free - math.floor(limit / 20)))
     elseif total <= left then
       granted = own[class]
     else
       granted = math.floor(left * own[class] / total)
-      if granted == 0 and longest_waiting then granted = 1 end
+      if granted == 0 and waits_longest[class] then granted = 1 end
     end
-    units, left = units + granted, left - granted
-    -- The rest is for those of this class who ask elsewhere.
-    left = math.max(0, math.min(left, left - wanted[class]))
+    units, left, own[class] = units + granted, left - granted, own[class] - granted
   end
-  if own[class] == 0 then left = math.max(0, left - wanted[class]) end
+  -- The rest is for those of this class who ask elsewhere.
+  left = math.max(0, left - wanted[class])
 end
 purse.tokens = tokens - units
 
@@ -129,4 +135,4 @@ redis.call('HSET', KEYS[3], who, string.format('%d %d %d %d %d %d %d',
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 4 * window + 10000) end
 local share = all > 0 and math.floor(1000 * mine / all) or math.floor(1000 / gateways)
 local ready = math.max(0, math.min(free - units, math.floor(purse.tokens)))
-return {units, limit, held, gateways, next_ms, share, free - units, new and 1 or 0, ready}
+return {units, limit, held, gateways, next_ms, share, free - units, new and 1 or 0, ready, record and 0 or 1}
