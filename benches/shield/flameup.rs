@@ -1,6 +1,7 @@
 //! Flameup as the gateway meets it: the stand-in's limiter, its headers, its clock, and somebody
 //! else who spends the same key.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flameup_gateway::sandbox::limiter::{Kind, Limiter, Verdict};
@@ -25,6 +26,9 @@ pub(crate) struct Flameup {
     limiter: Limiter,
     skew_s: i64,
     start: Instant,
+    /// Requests of the window behind us, and the most there ever were.
+    lately: VecDeque<Instant>,
+    most_in_a_window: usize,
 }
 
 /// When a request was counted, and what became of it.
@@ -41,15 +45,27 @@ impl Flameup {
             limiter: Limiter::new(world.kind, LIMIT, WINDOW).anchored_at(anchor),
             skew_s: world.skew_s,
             start,
+            lately: VecDeque::new(),
+            most_in_a_window: 0,
         }
     }
 
     /// Counts a request of anybody.
     pub(crate) fn count(&mut self, now: Instant) -> Counted {
+        self.lately.push_back(now);
+        while self.lately.front().is_some_and(|&at| now - at >= WINDOW) {
+            self.lately.pop_front();
+        }
+        self.most_in_a_window = self.most_in_a_window.max(self.lately.len());
         Counted {
             verdict: self.limiter.take(now),
             at: now,
         }
+    }
+
+    /// The most requests in any time as long as a window, refused ones included.
+    pub(crate) fn most_in_a_window(&self) -> usize {
+        self.most_in_a_window
     }
 
     /// The gateway's own date.

@@ -11,17 +11,19 @@ mod rim;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use flameup_gateway::cache::freshness::Freshness;
+use flameup_gateway::shield::budget::lease::{GONE_AFTER, Mode, REPORT_EVERY, REPORT_SOON};
 use flameup_gateway::shield::budget::{self, Budget, Spent};
 use flameup_gateway::shield::queue::{self, Class, Queue};
 
 use crate::chance::Chance;
-use crate::flameup::{Counted, Flameup, Foreign};
+use crate::flameup::{Counted, Foreign};
+use crate::shared::Shared;
 use crate::tally::Tally;
 use crate::traffic::{Lookup, Traffic};
-use crate::{LIMIT, MEASURED, TIMEOUT, WARM_UP, WINDOW, World};
+use crate::{LIMIT, TIMEOUT, WINDOW, World};
 
 /// The longest and the shortest that a waiter sleeps before it looks whose turn it is.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
@@ -49,27 +51,36 @@ enum Event {
     /// A reader has waited long enough to be served stale.
     LongWait(usize),
     Wake,
+    /// It is time to ask the purse, unless that is done earlier.
+    Report(u64),
 }
 
-/// The gateway, Flameup and all that is under way between them.
+/// One gateway, and all that is under way between it and Flameup.
 #[derive(Debug)]
 pub(crate) struct Gateway {
+    number: usize,
     start: Instant,
+    measured_from: Instant,
     now: Instant,
-    flameup: Flameup,
+    shared: Rc<Shared>,
     traffic: Traffic,
     foreign: Foreign,
     chance: Chance,
     budget: Budget,
     queue: Queue<usize>,
-    people: HashMap<u32, Freshness>,
     flights: HashMap<u32, Flight>,
     attempts: Vec<Attempt>,
     readers: Vec<Reader>,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     scheduled: u64,
     wake: Option<Instant>,
-    tally: Tally,
+    /// Tells the report that is due from those that have been made earlier.
+    reports: u64,
+    /// It was last known that nobody waits.
+    is_idle: bool,
+    heard: Instant,
+    reported_at: Instant,
+    pub(crate) tally: Tally,
 }
 
 /// One person being fetched, and those who wait.
@@ -113,50 +124,74 @@ struct Reader {
 }
 
 impl Gateway {
-    pub(crate) fn new(world: &World, start: Instant) -> Self {
+    pub(crate) fn new(world: &World, start: Instant, number: usize, shared: Rc<Shared>) -> Self {
         let settings = budget::Settings {
             requests: LIMIT,
             window: WINDOW,
             timeout: TIMEOUT,
         };
+        let gateways = world.shares.map_or(1, |shares| shares.gateways);
+        let other = u64::try_from(number).expect("a few gateways") << 32;
         let mut gateway = Self {
+            number,
             start,
+            measured_from: start + world.warm_up,
             now: start,
-            flameup: Flameup::new(world, start),
-            traffic: Traffic::new(world.load),
+            shared,
+            traffic: Traffic::new(world.load).of_one(gateways, other),
             foreign: Foreign::new(),
-            chance: Chance(0x5EED_0003),
+            chance: Chance(0x5EED_0003 + other),
             budget: Budget::new(settings, start),
             queue: Queue::new(QUEUE),
-            people: HashMap::new(),
             flights: HashMap::new(),
             attempts: Vec::new(),
             readers: Vec::new(),
             events: BinaryHeap::new(),
             scheduled: 0,
             wake: None,
+            reports: 0,
+            is_idle: false,
+            heard: start,
+            reported_at: start,
             tally: Tally::new(),
         };
         gateway.schedule_lookup();
-        if world.foreign {
+        if world.shares.is_some() {
+            let gateways = u32::try_from(gateways).expect("a few gateways");
+            gateway.budget.share(gateways, start);
+            // They do not all start at once.
+            let gap = REPORT_EVERY.mul_f64(gateway.chance.share());
+            gateway.after(gap, Event::Report(0));
+        }
+        if world.foreign && number == 0 {
             let gap = gateway.foreign.gap();
             gateway.after(gap, Event::Foreign);
         }
         gateway
     }
 
-    /// Runs warm-up and measured time.
-    pub(crate) fn run(mut self) -> Tally {
-        let end = self.start + WARM_UP + MEASURED;
-        while let Some(Reverse((at, _, event))) = self.events.pop()
-            && at < end
-        {
-            self.now = at;
-            self.happen(event);
-            self.schedule_wake();
+    /// When something happens next.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        let Reverse((at, _, _)) = self.events.peek()?;
+        Some(*at)
+    }
+
+    /// Lets happen what happens next.
+    pub(crate) fn step(&mut self) {
+        let Some(Reverse((at, _, event))) = self.events.pop() else {
+            return;
+        };
+        self.now = at;
+        self.happen(event);
+        self.schedule_wake();
+    }
+
+    /// Has the purse asked if somebody waits, or none is left for whoever comes next.
+    pub(crate) fn wake_reporter(&mut self) {
+        if self.is_idle && (self.is_wanting() || self.budget.lacks_stock(self.now)) {
+            let soonest = self.reported_at + REPORT_SOON;
+            self.schedule_report(soonest.saturating_duration_since(self.now));
         }
-        self.tally.sort();
-        self.tally
     }
 
     fn happen(&mut self, event: Event) {
@@ -166,7 +201,7 @@ impl Gateway {
                 self.read(Lookup { caller, person });
             }
             Event::Foreign => {
-                let counted = self.flameup.count(self.now);
+                let counted = self.shared.flameup.borrow_mut().count(self.now);
                 self.tally.foreign += u32::from(counted.is_allowed() && self.is_measured());
                 let gap = self.foreign.gap();
                 self.after(gap, Event::Foreign);
@@ -179,11 +214,56 @@ impl Gateway {
                 self.wake = self.wake.filter(|&wake| wake > self.now);
                 self.call();
             }
+            Event::Report(number) if number == self.reports => self.report(),
+            Event::Report(_) => {}
         }
     }
 
     fn is_measured(&self) -> bool {
-        self.now >= self.start + WARM_UP
+        self.now >= self.measured_from
+    }
+
+    /// Asks the purse, as the task does that asks it for a workspace.
+    fn report(&mut self) {
+        let classes = [Class::Interactive, Class::Service, Class::Batch];
+        let count = |class| u32::try_from(self.queue.waiting(class)).expect("a few");
+        let waiting = classes.map(count);
+        let shared = Rc::clone(&self.shared);
+        let purse = shared.purse.as_ref().expect("there is a purse");
+        let report = self.budget.report(waiting, self.now);
+        let report = report.expect("it is shared");
+        shared
+            .calls
+            .set(shared.calls.get() + u32::from(self.is_measured()));
+        let grant = purse.lease(self.number, &report, self.now);
+        if let Some(grant) = grant {
+            self.heard = self.now;
+            self.budget.take_grant(grant, self.now);
+        } else {
+            let is_gone = self.now - self.heard >= GONE_AFTER;
+            self.budget.lose_purse(&report, is_gone, self.now);
+        }
+        self.call();
+        self.is_idle = false;
+        self.reported_at = self.now;
+        if grant.is_some_and(|grant| grant.is_unknown) || self.is_wanting() {
+            let next = grant.map_or(REPORT_SOON, |grant| grant.ask_again_in());
+            self.schedule_report(next);
+        } else {
+            let again_in = grant.map_or(REPORT_EVERY, |_| report.again_in());
+            self.schedule_report(again_in);
+            self.is_idle = true;
+        }
+    }
+
+    fn is_wanting(&self) -> bool {
+        self.budget.mode() == Some(Mode::Leased) && !self.queue.is_empty()
+    }
+
+    fn schedule_report(&mut self, wait: Duration) {
+        self.is_idle = false;
+        self.reports += 1;
+        self.after(wait, Event::Report(self.reports));
     }
 
     fn after(&mut self, wait: Duration, event: Event) {

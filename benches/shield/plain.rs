@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::flameup::{Flameup, Foreign};
 use crate::tally::percent;
 use crate::traffic::Traffic;
-use crate::{MEASURED, TTL, WARM_UP, World};
+use crate::{TTL, World};
 
 /// What came of it in the measured time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,14 +31,14 @@ impl Plain {
         loop {
             let (gap, lookup) = traffic.next();
             now += gap;
-            if now >= start + WARM_UP + MEASURED {
+            if now >= start + world.warm_up + world.measured {
                 return plain;
             }
             while let Some(at) = next_foreign.filter(|&at| at <= now) {
                 flameup.count(at);
                 next_foreign = Some(at + foreign.gap());
             }
-            let is_measured = now >= start + WARM_UP;
+            let is_measured = now >= start + world.warm_up;
             plain.lookups += u32::from(is_measured);
             let is_fresh = |at: &Instant| now - *at < TTL;
             if fetched.get(&lookup.person).is_some_and(is_fresh) {

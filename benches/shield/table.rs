@@ -2,7 +2,7 @@
 
 use crate::plain::Plain;
 use crate::tally::{Answer, Tally, mean, percentile};
-use crate::{Row, World, flameup};
+use crate::{Outage, Row, Shares, World, flameup};
 
 /// What stands above the columns.
 pub(crate) fn head() -> String {
@@ -15,15 +15,63 @@ pub(crate) fn head() -> String {
 
 /// What one row is about.
 pub(crate) fn name(world: &World) -> String {
+    if let Some(shares) = world.shares {
+        return name_of_many(world, shares);
+    }
     let World {
         kind,
         skew_s,
         foreign,
         load,
+        ..
     } = world;
     let others = if *foreign { "20/min" } else { "none" };
     let kind = flameup::word(*kind);
     format!("{kind:<8} {skew_s:>4}  {others:<6} {load:>4}x")
+}
+
+/// What stands above the columns of several gateways.
+pub(crate) fn head_of_many() -> String {
+    [
+        "                                         |      | most in | used |  answers in %   | wait p95 s      |      | calls a",
+        "gateways  window  offered  Redis         |  429 | a window|   %  | stale  refused  | int  serv batch | Jain | second",
+    ]
+    .join("\n")
+}
+
+/// What a row of several gateways is about.
+fn name_of_many(world: &World, shares: Shares) -> String {
+    let redis = match shares.outage {
+        None => "there",
+        Some(Outage { empties: true, .. }) => "gone, emptied",
+        Some(_) => "gone, back",
+    };
+    let Shares { gateways, .. } = shares;
+    let kind = flameup::word(world.kind);
+    format!("{gateways:>8}  {kind:<8} {:>5}x  {redis:<13}", world.load)
+}
+
+/// One row of several gateways.
+pub(crate) fn line_of_many(row: &Row) -> String {
+    let Row { world, tally, .. } = row;
+    let calls = f64::from(tally.calls) / world.measured.as_secs_f64();
+    [
+        name(world),
+        format!("{:>5}", tally.refused_ever),
+        format!("{:>8}", tally.most),
+        format!("{:>4.1}", tally.used(world.measured).0),
+        format!(
+            "{:>5.1} {:>8.1}  ",
+            tally.share(Answer::StaleBudget),
+            tally.share(Answer::Refused)
+        ),
+        waits(tally),
+        tally
+            .fairness_of_gateways()
+            .map_or("   -".to_owned(), |index| format!("{index:>4.2}")),
+        format!("{calls:>7.1}"),
+    ]
+    .join(" | ")
 }
 
 /// One row.
@@ -37,7 +85,7 @@ pub(crate) fn line(row: &Row) -> String {
     [
         format!("{} {per_s:>5.1}/s", name(world)),
         format!("{:>5}", tally.refused_ever),
-        used(tally),
+        used(row),
         answers(tally),
         ages(tally),
         waits(tally),
@@ -52,8 +100,8 @@ pub(crate) fn line(row: &Row) -> String {
     .join(" | ")
 }
 
-fn used(tally: &Tally) -> String {
-    let (own, all) = tally.used();
+fn used(row: &Row) -> String {
+    let (own, all) = row.tally.used(row.world.measured);
     format!("{own:>5.1} {all:>5.1}")
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use flameup_gateway::shield::queue::Class;
 
 use crate::traffic::CALLERS;
-use crate::{LIMIT, MEASURED, WINDOW};
+use crate::{LIMIT, WINDOW};
+
+/// Fewest starts a gateway of each class, on average, of which fairness is told.
+const FEWEST_STARTS: usize = 20;
 
 /// How a lookup was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,12 @@ pub(crate) struct Tally {
     /// 429s and all forwards once three windows have passed.
     pub(crate) refused_later: u32,
     pub(crate) forwards_later: u32,
+    /// The most requests in any time as long as a window.
+    pub(crate) most: usize,
+    /// Calls to Redis in the measured time.
+    pub(crate) calls: u32,
+    /// Starts by class of each gateway.
+    by_gateway: Vec<[u32; 3]>,
 }
 
 impl Tally {
@@ -71,8 +80,57 @@ impl Tally {
         }
     }
 
+    /// What all gateways did together.
+    pub(crate) fn of_all(tallies: Vec<Self>) -> Self {
+        let mut all = Self::new();
+        for tally in tallies {
+            let mut by_class = [0; 3];
+            for (class, waits) in tally.waits_s.iter().enumerate() {
+                by_class[class] = u32::try_from(waits.len()).expect("fewer than four billion");
+                all.waits_s[class].extend(waits);
+            }
+            all.by_gateway.push(by_class);
+            let sum = |to: &mut [u32], of: &[u32]| to.iter_mut().zip(of).for_each(|(a, b)| *a += b);
+            sum(&mut all.answers, &tally.answers);
+            sum(&mut all.starts, &tally.starts);
+            all.ages_s.extend(tally.ages_s);
+            all.errors_s.extend(tally.errors_s);
+            all.expired += tally.expired;
+            all.unneeded += tally.unneeded;
+            all.own += tally.own;
+            all.foreign += tally.foreign;
+            all.refused_ever += tally.refused_ever;
+            all.refused_later += tally.refused_later;
+            all.forwards_later += tally.forwards_later;
+        }
+        all.sort();
+        all
+    }
+
+    /// The most requests in any time as long as a window.
+    pub(crate) fn most_in_a_window(&self) -> f64 {
+        f64::from(u32::try_from(self.most).expect("a few hundred"))
+    }
+
+    /// The least of the classes' Jain indices over gateways; `None` where so few starts are each one's
+    /// that chance decides.
+    pub(crate) fn fairness_of_gateways(&self) -> Option<f64> {
+        let of_class = |class| -> Option<f64> {
+            let counts = self
+                .by_gateway
+                .iter()
+                .map(|counts: &[u32; 3]| counts[class]);
+            let counts: Vec<u32> = counts.collect();
+            let starts = usize::try_from(counts.iter().sum::<u32>()).ok()?;
+            (starts >= counts.len() * FEWEST_STARTS).then(|| jain(&counts))
+        };
+        (0..3)
+            .map(of_class)
+            .try_fold(1.0, |least: f64, index| Some(least.min(index?)))
+    }
+
     /// Sorts what percentiles are taken of.
-    pub(crate) fn sort(&mut self) {
+    fn sort(&mut self) {
         let waits = self.waits_s.iter_mut();
         for values in waits.chain([&mut self.ages_s, &mut self.errors_s]) {
             values.sort_by(f64::total_cmp);
@@ -85,8 +143,8 @@ impl Tally {
     }
 
     /// Per cent of what Flameup allows that was used by us, and by all.
-    pub(crate) fn used(&self) -> (f64, f64) {
-        let windows = MEASURED.as_secs_f64() / WINDOW.as_secs_f64();
+    pub(crate) fn used(&self, measured: Duration) -> (f64, f64) {
+        let windows = measured.as_secs_f64() / WINDOW.as_secs_f64();
         let of_budget = |units: u32| 100.0 * f64::from(units) / (f64::from(LIMIT) * windows);
         (of_budget(self.own), of_budget(self.own + self.foreign))
     }

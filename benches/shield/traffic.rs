@@ -65,6 +65,13 @@ impl Traffic {
         }
     }
 
+    /// The part of one of so many gateways, at other moments than the others.
+    pub(crate) fn of_one(mut self, gateways: usize, other: u64) -> Self {
+        self.chance.0 += other;
+        self.per_s /= float(gateways);
+        self
+    }
+
     /// Lookups a second.
     pub(crate) fn per_s(&self) -> f64 {
         self.per_s

@@ -17,7 +17,7 @@ const STALE_PATIENCE: Duration = Duration::from_millis(1500);
 impl Gateway {
     pub(super) fn read(&mut self, lookup: Lookup) {
         let Lookup { caller, person } = lookup;
-        let stored = self.people.get(&person).copied();
+        let stored = self.stored(person);
         match stored.map(|stored| (stored, self.judge(&stored))) {
             Some((stored, Verdict::Serve)) => self.answer(Answer::Fresh, Some(stored)),
             Some((stored, Verdict::ServeAndRevalidate)) => {
@@ -55,6 +55,10 @@ impl Gateway {
         }
     }
 
+    pub(super) fn stored(&self, person: u32) -> Option<Freshness> {
+        self.shared.people.borrow().get(&person).copied()
+    }
+
     pub(super) fn judge(&self, stored: &Freshness) -> Verdict {
         stored.judge(&RequestDirectives::default(), &WINDOWS, self.now)
     }
@@ -78,10 +82,13 @@ impl Gateway {
         self.call();
         if self.attempts[attempt].spent.is_none() {
             self.queue.leave(place);
+            self.budget.want_refresh(self.now);
+            self.wake_reporter();
             return false;
         }
         self.flights
             .insert(lookup.person, Flight::new(attempt, Class::Refresh));
+        self.wake_reporter();
         self.launch(attempt);
         true
     }
@@ -127,7 +134,7 @@ impl Gateway {
             person, is_covered, ..
         } = self.readers[reader];
         self.readers[reader].done = true;
-        let stored = self.people.get(&person).copied().filter(|_| is_covered);
+        let stored = self.stored(person).filter(|_| is_covered);
         let cover = stored.filter(|stored| {
             matches!(
                 self.judge(stored),

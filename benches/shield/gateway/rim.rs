@@ -44,7 +44,7 @@ impl Gateway {
             ..
         } = self.attempts[attempt];
         let retention = TTL + WINDOWS.longest();
-        let stored = self.people.get(&person);
+        let stored = self.stored(person);
         let remembered = stored.is_some_and(|stored| stored.current_age(self.now) < retention);
         let ask = Ask {
             caller: CallerId(u32::try_from(caller).expect("a few callers")),
@@ -69,6 +69,7 @@ impl Gateway {
             Ok(_) => self.call(),
             Err(()) => self.fail(attempt, true),
         }
+        self.wake_reporter();
     }
 
     /// Calls whose turn it is, and tells those who will have none.
@@ -131,7 +132,7 @@ impl Gateway {
     }
 
     pub(super) fn count(&mut self, attempt: usize) {
-        let counted = self.flameup.count(self.now);
+        let counted = self.shared.flameup.borrow_mut().count(self.now);
         self.attempts[attempt].counted = Some(counted);
         let (refused, measured) = (!counted.is_allowed(), self.is_measured());
         self.tally.own += u32::from(!refused && measured);
@@ -144,8 +145,9 @@ impl Gateway {
 
     pub(super) fn settle(&mut self, attempt: usize) {
         let Attempt { spent, counted, .. } = &mut self.attempts[attempt];
-        let signals = counted.map(|counted| self.flameup.signals(counted, self.now));
-        let wall = self.flameup.wall(self.now);
+        let flameup = self.shared.flameup.borrow();
+        let signals = counted.map(|counted| flameup.signals(counted, self.now));
+        let wall = flameup.wall(self.now);
         if let Some(spent) = spent.take() {
             self.budget.settle(spent, signals.as_ref(), self.now, wall);
         }
@@ -175,7 +177,7 @@ impl Gateway {
         let jitter = JITTER * self.chance.share();
         let none = ResponseDirectives::default();
         let stored = Freshness::new(sent_at, Duration::ZERO, TTL, jitter, &none);
-        self.people.insert(person, stored);
+        self.shared.people.borrow_mut().insert(person, stored);
         if self.flights.get(&person).is_none_or(|f| f.first != flight) {
             return;
         }
