@@ -32,6 +32,7 @@ use super::numbers::WorkspaceLabels;
 use super::position::Position;
 use super::record::Label;
 use super::standing::Standing;
+use crate::cache::changes::HOLD_DOWN;
 use crate::cache::key::CacheKey;
 use crate::person::change::Touched;
 use message::{Letter, Message};
@@ -87,6 +88,8 @@ struct Heard {
 struct Beat {
     time_ms: u64,
     last: Position,
+    /// After which the log still has all.
+    begins: Position,
     life: String,
 }
 
@@ -369,11 +372,12 @@ impl Log {
             .arg(self.tier.replica.to_string())
             .arg(applied)
             .arg(Uuid::now_v7().to_string())
-            .arg(millis(self.retention));
+            .arg(millis(self.retention))
+            .arg(millis(self.retention + self.lately()));
     }
 
     fn hear_of(&self, reply: BeatReply, heard_at: std::time::Instant) -> Result<Beat, Error> {
-        let (time_ms, last, life, words) = reply;
+        let (time_ms, last, life, words, begins) = reply;
         self.standing.heard(time_ms, heard_at);
         let read = |pair: &[String]| {
             let [replica, word] = pair else { return None };
@@ -395,8 +399,14 @@ impl Log {
         Ok(Beat {
             time_ms,
             last: Position::from_digits(&last).map_err(|_| Error::Broken)?,
+            begins: Position::from_digits(&begins).map_err(|_| Error::Broken)?,
             life,
         })
+    }
+
+    /// For how long what is read may show what was before a change.
+    fn lately(&self) -> Duration {
+        self.longest_fetch + HOLD_DOWN
     }
 
     /// Whether changes may have been missed.
@@ -420,8 +430,9 @@ impl Log {
     }
 }
 
-/// The time, the last position, what the log is called, and each replica with its word.
-type BeatReply = (u64, String, String, Vec<String>);
+/// The time, the last position, what the log is called, each replica with its word, and the position
+/// after which it has all.
+type BeatReply = (u64, String, String, Vec<String>, String);
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

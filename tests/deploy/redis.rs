@@ -164,6 +164,7 @@ fn the_user_of_the_example_may_use_the_commands_that_a_gateway_uses_and_no_other
             used.extend(names.map(|rest| rest[..end(rest)].to_lowercase()));
         }
     }
+    assert!(used.remove("xinfo") && used.insert("xinfo|stream".to_owned()));
     // Sentinels are others than who keeps the data, and are asked without a user.
     used.remove("sentinel");
     let users = fs::read_to_string(USERS).expect("the example");

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::client::Response;
+use crate::servers::redis::Redis;
 use crate::support::Fleet;
 
 const USER: &str = "user_1";
@@ -104,8 +105,8 @@ async fn an_erasure_reaches_all_gateways_and_those_that_join_later() {
     }
     assert_eq!(receipt["tiers"].as_array().map(Vec::len), Some(2));
     // Who joins later than the log reaches back.
-    let log = fleet.redis.key(":log").await;
-    fleet.redis.say(&["XTRIM", &log, "MAXLEN", "0"]).await;
+    let log = fleet.redis.key(":log");
+    fleet.redis.command::<u32>(&format!("XTRIM {log} MAXLEN 0"));
     fleet.join().await;
     // Past the first moments, in which nothing is stored of anybody.
     for replica in &fleet.replicas {
@@ -123,6 +124,60 @@ async fn an_erasure_reaches_all_gateways_and_those_that_join_later() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn whoever_has_a_name_that_two_claim_is_erased_by_it() {
+    let fleet = Fleet::of(2).await;
+    // The other one remembers nobody.
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    let people = fleet.flameup.people();
+    let email = people.email(USER).expect("an e-mail");
+    let now_of = |user: &str, email: &str| {
+        let fields = json!({ "email": email });
+        people.upsert(user, fields.as_object().expect("fields"));
+    };
+    a.get(USER).await;
+    fleet.redis.holds("p", 1).await;
+    // Nobody tells the gateway of that.
+    now_of(USER, "moved@example.test");
+    now_of("user_2", &email);
+    a.get("user_2").await;
+    fleet.redis.holds("p", 2).await;
+    let receipt = b.operate("/v1/erase", json!({ "id": email })).await;
+    assert_eq!(receipt["tiers"][1]["confirmed"], true, "{receipt}");
+    for kind in ["p", "d"] {
+        assert_eq!(fleet.redis.all(kind).len(), 0, "of {kind}");
+    }
+}
+
+/// The script alone: Redis has no other clock.
+#[test]
+fn what_was_told_long_ago_stands_nowhere_and_the_log_goes_on_from_there() {
+    let redis = Redis::start();
+    let script = redis::Script::new(include_str!("../../src/tier/scripts/beat.lua"));
+    let mut connection = redis.connect();
+    let mut beat = || {
+        let mut call = script.prepare_invoke();
+        call.key("{t}r").key("{t}log").key("{t}life").arg("replica");
+        call.arg("0".repeat(32)).arg("life").arg(60_000).arg(60_000);
+        let said: (u64, String, String, Vec<String>, String) =
+            call.invoke(&mut connection).expect("said");
+        (said.1, said.4)
+    };
+    let nothing = "0".repeat(32);
+    assert_eq!(beat(), (nothing.clone(), nothing.clone()), "an empty log");
+    let long_ago = format!("{:016x}{:016x}", 2_000, 1);
+    redis.command::<String>(&format!("XADD {{t}}log 1000-1 m first p {nothing}"));
+    redis.command::<String>(&format!("XADD {{t}}log 2000-1 m second p {nothing}"));
+    assert_eq!(beat(), (long_ago.clone(), long_ago.clone()));
+    assert_eq!(redis.command::<u32>("XLEN {t}log"), 0);
+    redis.command::<String>(&format!("XADD {{t}}log * m third p {long_ago}"));
+    let (last, begins) = beat();
+    assert!(last > long_ago, "{last}");
+    assert_eq!(begins, long_ago);
 }
 
 #[tokio::test]
@@ -179,8 +234,8 @@ async fn who_has_missed_too_much_believes_nobody_in_memory() {
     b.comes_to("suspect", 1).await;
     assert!(!is_confirmed(&a.rename(USER, "Zenobia").await));
     a.rename("user_2", "Xanthe").await;
-    let log = fleet.redis.key(":log").await;
-    fleet.redis.say(&["XTRIM", &log, "MAXLEN", "1"]).await;
+    let log = fleet.redis.key(":log");
+    fleet.redis.command::<u32>(&format!("XTRIM {log} MAXLEN 1"));
     b.way.mend();
     b.comes_to("suspect", 0).await;
     assert_eq!(b.name(USER).await, "Zenobia");
@@ -196,7 +251,7 @@ async fn nobody_in_memory_is_believed_after_redis_has_lost_everything() {
     assert!(!is_confirmed(
         &fleet.replicas[0].rename(USER, "Zenobia").await
     ));
-    fleet.redis.restart_empty().await;
+    fleet.redis.restart();
     let b = &fleet.replicas[1];
     b.way.mend();
     b.comes_to("suspect", 0).await;

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 
 use super::message::{Letter, Message};
 use super::{Beat, Error, Log, millis};
-use crate::cache::changes::HOLD_DOWN;
 use crate::tier::link::Connection;
 use crate::tier::position::Position;
 
@@ -101,7 +100,8 @@ impl Log {
             Some(life) => (false, *life != beat.life),
         };
         let cut = beat.last < applied;
-        if !first && !another && !cut {
+        let trimmed = applied < beat.begins;
+        if !first && !another && !cut && !trimmed {
             return Ok(());
         }
         self.suspect(true);
@@ -135,16 +135,16 @@ impl Log {
         connection: &mut Connection,
         beat: &Beat,
     ) -> Result<Position, Error> {
-        let lately = self.longest_fetch + HOLD_DOWN;
-        let before_ms = beat.time_ms.saturating_sub(millis(lately));
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(self.place()).arg(before_ms).arg("-");
+        let since_ms = beat.time_ms.saturating_sub(millis(self.lately()));
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.place()).arg(since_ms).arg("+");
         command.arg("COUNT").arg(1);
         let found: StreamRangeReply = command.query_async(connection).await.map_err(Error::from)?;
-        match found.ids.first() {
-            Some(before) => before.id.parse().map_err(|_| Error::Broken),
-            None => Ok(Position::default()),
-        }
+        let Some(first) = found.ids.first() else {
+            return Ok(beat.last);
+        };
+        let before: String = first.get("p").ok_or(Error::Broken)?;
+        Position::from_digits(&before).map_err(|_| Error::Broken)
     }
 
     /// Obeys erasures that were told before this replica came.

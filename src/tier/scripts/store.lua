@@ -4,6 +4,7 @@
 --       hash of the name that was asked for, and of its spelling; then the hash and the record of each
 --       name that leads to it
 -- Returns the time in ms, and "stored", "changed" or "older".
+local MOST_OTHERS = 8
 local stem, record, ttl_ms, asked, spelled = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local position, asked_at = string.sub(record, 7, 38), string.sub(record, 39, 54)
 local time = redis.call('TIME')
@@ -41,15 +42,27 @@ else
   for _, hash in ipairs(names) do
     if is_later(stem .. 'a:' .. hash) then return {now, 'older'} end
   end
+  -- Whoever else has a name is found by it when it is erased.
+  local function note(hash, target)
+    local others = redis.call('GET', stem .. 'd:' .. hash) or ''
+    if target ~= '' and not string.find(others, target, 1, true) then
+      redis.call('SET', stem .. 'd:' .. hash, string.sub(others .. target, -32 * MOST_OTHERS), 'PX', ttl_ms)
+    end
+  end
   for index = 6, #ARGV, 2 do
     local hash, leads = ARGV[index], ARGV[index + 1]
+    local own = string.sub(leads, 57, 88)
     local place = stem .. 'n:' .. hash
     local other = redis.call('GET', place)
     local target = string.sub(other or '', 57, 88)
     local lives = other == 'disputed' or redis.call('EXISTS', stem .. 'p:' .. target) == 1
     -- A name that somebody else has too is answered only by what Flameup answered to it.
-    if other and lives and hash ~= asked and target ~= string.sub(leads, 57, 88) then
-      leads = 'disputed'
+    if other and lives and target ~= own then
+      note(hash, target)
+      if hash ~= asked then
+        note(hash, own)
+        leads = 'disputed'
+      end
     end
     redis.call('SET', place, leads, 'PX', ttl_ms)
   end

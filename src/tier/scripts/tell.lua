@@ -13,8 +13,14 @@ local function digits(id)
   local ms, sequence = string.match(id, '(%d+)-(%d+)')
   return string.format('%016x%016x', ms, sequence)
 end
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local last = newest and digits(newest[1]) or string.rep('0', 32)
+-- Also where the log has been trimmed to nothing.
+local last = string.rep('0', 32)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for index = 1, #info, 2 do
+    if info[index] == 'last-generated-id' then last = digits(info[index + 1]) end
+  end
+end
 -- Somebody else has told of the loss.
 local outdated = redis.call('GET', KEYS[2])
 if kind == 'lost' and outdated and string.sub(outdated, 1, 32) > seen then return {now, last, {}} end
@@ -60,6 +66,8 @@ for index = 9, #ARGV do
   if name and string.sub(name, 6, 6) == 'n' then
     places[2] = stem .. 'p:' .. string.sub(name, 57, 88)
   end
+  local others = redis.call('GET', stem .. 'd:' .. hash) or ''
+  for at = 1, #others, 32 do places[#places + 1] = stem .. 'p:' .. string.sub(others, at, at + 31) end
   for _, place in ipairs(places) do
     local record = kind == 'erase' and redis.call('GET', place)
     if record then
@@ -68,7 +76,7 @@ for index = 9, #ARGV do
     end
     redis.call('DEL', place)
   end
-  redis.call('DEL', stem .. 'n:' .. hash, stem .. 'a:' .. hash)
+  redis.call('DEL', stem .. 'n:' .. hash, stem .. 'a:' .. hash, stem .. 'd:' .. hash)
 end
 
 if kind == 'erase' then

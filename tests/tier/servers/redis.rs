@@ -117,6 +117,13 @@ impl Redis {
         keys.into_iter().map(value).collect()
     }
 
+    /// The only key that ends so.
+    pub(crate) fn key(&self, end: &str) -> String {
+        let found: Vec<String> = self.command(&format!("KEYS *{end}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0].clone()
+    }
+
     pub(crate) fn set(&self, key: &str, value: &[u8]) {
         let mut connection = self.connect();
         let set = redis::cmd("SET").arg(key).arg(value).exec(&mut connection);

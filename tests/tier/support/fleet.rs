@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
-use super::{Redis, Way};
+use super::Way;
 use crate::client::{Client, Response};
+use crate::servers::redis::Redis;
 
 /// The longest that anything is waited for; only a failing test takes it.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -40,7 +41,7 @@ impl Fleet {
         writeln!(key, "{}", "k".repeat(32)).expect("written");
         let mut fleet = Self {
             flameup: Sandbox::start(options).await.expect("it listens"),
-            redis: Redis::start().await,
+            redis: Redis::start(),
             replicas: Vec::new(),
             key,
         };
@@ -52,7 +53,7 @@ impl Fleet {
 
     /// One more gateway.
     pub(crate) async fn join(&mut self) {
-        let way = Way::to(self.redis.address()).await;
+        let way = Way::to(([127, 0, 0, 1], self.redis.port()).into()).await;
         let config = format!(
             "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n\
              upstream.base_url = \"{}\"\nworkspaces.default.budget.requests = 1_000_000\nanonymous = {{ workspace = \"default\", scopes = [\"*\"] }}\n\
