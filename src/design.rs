@@ -172,8 +172,8 @@
 //! turn each failure of Redis into one of everybody's. Given up: that such a replica sees others' changes
 //! before its lifetimes are over. Reopened by: an operator who would rather have no answer.
 //!
-//! # Names in Redis are made with the key that is on its way out
+//! # Names in Redis have a key that is not replaced while gateways run
 //! Values can be opened with either of two keys, but a name is found only by whoever makes the same one.
-//! During a rotation all replicas have the older key, so names are made with that. Given up: when it is
-//! taken out at last, the second tier begins empty, once. Reopened by: rotations so frequent that this
-//! is felt.
+//! So names can have a key of their own; without one they are made with the key that is on its way out,
+//! which all replicas have until it is taken out. Given up: replacing that one without stopping all.
+//! Reopened by: rotations of it so frequent that this is felt.

@@ -152,6 +152,7 @@ fn the_examples_in_the_shipped_file_are_valid() {
         .filter(|line| !line.starts_with("hash_key_file"))
         .map(|line| line.replace("/run/secrets/acme", &key.to_string_lossy()))
         .map(|line| line.replace("/run/secrets/l2-key", &seal_key.to_string_lossy()))
+        .map(|line| line.replace("/run/secrets/l2-names-key", &seal_key.to_string_lossy()))
         .map(|line| line.replace("/run/secrets/redis-password", &key.to_string_lossy()))
         .collect::<Vec<_>>()
         .join("\n");

@@ -26,9 +26,10 @@ pub struct Redis {
     pub password_source: Option<SecretSource>,
     /// PEM file of certificates trusted in place of the system's, with `rediss`. Default none.
     pub ca_file: Option<PathBuf>,
-    /// One, or two that overlap during a rotation: the first seals, both open, and names are made
-    /// with the last.
+    /// One, or two that overlap during a rotation: the first seals, both open.
     pub seal_keys: Vec<SealKey>,
+    /// What names are made with. Default the last of `seal_keys`.
+    pub names_key: SealKey,
     /// What all keys in Redis begin with. Default `"flameup"`.
     pub prefix: String,
     /// Time for any call; never zero, at most a second. Default `"20ms"`.
@@ -49,6 +50,8 @@ pub(super) struct RawRedis {
     ca_file: Option<PathBuf>,
     #[serde(deserialize_with = "files")]
     encryption_key_file: Vec<PathBuf>,
+    #[serde(default, deserialize_with = "units::path")]
+    names_key_file: Option<PathBuf>,
     #[serde(default = "prefix", deserialize_with = "read_prefix")]
     prefix: String,
     #[serde(
@@ -66,10 +69,21 @@ pub(super) struct RawRedis {
 impl RawRedis {
     /// Reads the secrets.
     pub(super) fn resolve(self, layers: &Layers) -> Result<Redis, Error> {
-        let seal_keys = self.encryption_key_file.into_iter().map(|file| {
+        let read = |key, file| {
             SealKey::read(SecretSource::File(file), layers.environment())
-                .map_err(|source| layers.secret("redis.encryption_key_file", source))
-        });
+                .map_err(|source| layers.secret(key, source))
+        };
+        let seal_keys = self.encryption_key_file.iter();
+        let seal_keys = seal_keys.map(|file| read("redis.encryption_key_file", file.clone()));
+        let seal_keys: Vec<SealKey> = seal_keys.collect::<Result<_, Error>>()?;
+        let (key, file) = match (self.names_key_file, self.encryption_key_file.last()) {
+            (Some(file), _) => ("redis.names_key_file", file),
+            (None, last) => (
+                "redis.encryption_key_file",
+                last.cloned().unwrap_or_default(),
+            ),
+        };
+        let names_key = read(key, file)?;
         let password_source = self.password_file.map(SecretSource::File);
         if let Some(source) = &password_source {
             RedisPassword::read(source.clone())
@@ -80,7 +94,8 @@ impl RawRedis {
             username: self.username,
             password_source,
             ca_file: self.ca_file,
-            seal_keys: seal_keys.collect::<Result<_, Error>>()?,
+            seal_keys,
+            names_key,
             prefix: self.prefix,
             timeout: self.timeout,
             replicas: self.replicas,

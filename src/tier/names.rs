@@ -7,7 +7,7 @@
 use aws_lc_rs::hmac;
 
 use crate::cache::key::folded;
-use crate::config::{self, SealKey};
+use crate::config;
 
 /// Bytes of a hash that are kept: 128 bits are as good as unique.
 const HASH_BYTES: usize = 16;
@@ -34,10 +34,10 @@ pub struct WorkspaceNames {
 pub struct Hash(String);
 
 impl Names {
-    /// Names as configured. While two keys overlap they are made with the last, which all gateways
-    /// have: the one that is on its way out.
+    /// Names as configured. Without a key of their own they are made with the last of two that overlap,
+    /// which all gateways have: the one that is on its way out.
     pub fn new(config: &config::Redis) -> Self {
-        let secret = config.seal_keys.last().map_or("", SealKey::expose);
+        let secret = config.names_key.expose();
         let derived = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let derived = hmac::sign(&derived, b"flameup-gateway names 1");
         Self {
@@ -181,6 +181,20 @@ mod tests {
         let one = names(&["old"]).of('p', &names(&["old"]).hash(ada));
         let other = names(&["new", "old"]);
         assert_eq!(one, other.of('p', &other.hash(ada)));
+    }
+
+    #[test]
+    fn names_with_a_key_of_their_own_are_the_same_whatever_the_others_are() {
+        let with = |keys: &[&str]| {
+            let own = config(&["own"]).names_key;
+            let config = config::Redis {
+                names_key: own,
+                ..config(keys)
+            };
+            Names::new(&config).of("default").stem().to_owned()
+        };
+        assert_eq!(with(&["old"]), with(&["new"]));
+        assert_ne!(with(&["old"]), names(&["old"]).stem());
     }
 
     #[test]

@@ -190,7 +190,7 @@ def check_configuration(environment, toml, accepted):
         secrets = pathlib.Path(made) / "secrets"
         for directory in (secrets, secrets / "flameup-gateway"):
             directory.mkdir()
-            for name in ("flameup-api-key", "admin-token", "l2-key", "redis-password"):
+            for name in ("flameup-api-key", "admin-token", "l2-key", "l2-names-key", "redis-password"):
                 (directory / name).write_text("0123456789abcdef0123456789abcdef")
         moved = {name: value.replace(MOUNTED, str(secrets)) for name, value in environment.items()}
         file = pathlib.Path(made) / "gateway.toml"

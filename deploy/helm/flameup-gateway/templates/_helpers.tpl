@@ -62,6 +62,9 @@ encryption_key_file = [
   {{ printf "/run/secrets/flameup-gateway/%s" . | toJson }},
 {{- end }}
 ]
+{{- with .namesKey }}
+names_key_file = {{ printf "/run/secrets/flameup-gateway/%s" . | toJson }}
+{{- end }}
 replicas = {{ max 1 (ternary $.Values.autoscaling.maxReplicas $.Values.replicas $.Values.autoscaling.enabled) }}
 {{- end }}
 {{- end }}
