@@ -80,6 +80,11 @@ impl Gateway {
     /// asked for later shows an older state either.
     pub(super) async fn confirmed(&self, read: &Read<'_>, found: Lookup) -> Lookup {
         let fetch = self.unsent(read);
+        // Who would be a hit tries nothing out: others will notice that Redis is back.
+        let is_up = self.shelf(&fetch.workspace).is_some_and(|it| it.is_up());
+        if !is_up {
+            return found;
+        }
         match self.recall_from_tier(&fetch, false, Duration::ZERO).await {
             Recall::Found(landed) if landed.entry.freshness().is_fresh(self.clock.now()) => {
                 Lookup::Fresh(Arc::clone(&landed.entry))

@@ -140,6 +140,11 @@ impl Shelf {
         }
     }
 
+    /// Whether Redis answers, as far as is known.
+    pub fn is_up(&self) -> bool {
+        self.tier.link.is_up()
+    }
+
     /// What things of the workspace are called in Redis.
     pub fn names(&self) -> &WorkspaceNames {
         &self.names
