@@ -117,6 +117,8 @@ pub struct Spent {
     entry: Entry,
     /// How far it brought us ahead of the pace.
     ahead: f64,
+    /// Units that it took of those in hand.
+    leased: u32,
     key: u64,
 }
 
@@ -225,21 +227,30 @@ impl Budget {
             Some(lease::Mode::Leased) => 0.0,
             _ => self.pace.spend(cost, interval, now),
         };
-        if let Some(lease) = &mut self.lease {
-            lease.take(cost, now);
-        }
+        let lease = self.lease.as_mut();
+        let leased = lease.map_or(0, |lease| lease.take(cost, now));
         let entry = self.log.start(cost, now);
         let key = self.key;
-        Some(Spent { entry, ahead, key })
+        Some(Spent {
+            entry,
+            ahead,
+            leased,
+            key,
+        })
     }
 
     /// Takes back a spend of which nothing was sent, to be spent again. Only for what provably never
     /// left: Flameup counts what it receives, whether an answer comes or not.
     pub fn give_back(&mut self, spent: Spent, now: Instant) {
-        let Spent { entry, ahead, .. } = spent;
+        let Spent {
+            entry,
+            ahead,
+            leased,
+            ..
+        } = spent;
         if self.log.withdraw(&entry, now) {
             if let Some(lease) = &mut self.lease {
-                lease.put_back(entry.cost);
+                lease.put_back(leased);
             }
             let interval = self.interval(now);
             self.pace

@@ -21,10 +21,11 @@ pub struct Standing {
 }
 
 impl Shield {
-    /// Shares the budget with others from now on; so many until the purse has told.
-    pub fn share(&self, gateways: u32) {
+    /// Shares the budget with others from now on; so many until the purse has told. `turn` is where
+    /// among them this one stands, from 0 to 1.
+    pub fn share(&self, gateways: u32, turn: f64) {
         let now = self.clock.now();
-        self.state.lock().budget.share(gateways, now);
+        self.state.lock().budget.share(gateways, turn, now);
     }
 
     /// What to tell the purse, and the key that its budget is of. It is told once; what comes of it

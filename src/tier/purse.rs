@@ -47,9 +47,9 @@ impl Purse {
 
     /// Asks, for as long as it is polled.
     pub(super) async fn run(self) {
-        let mut heard = self.tier.clock.now();
+        let mut failing_since = None;
         loop {
-            let (again_in, grant) = self.ask(&mut heard).await;
+            let (again_in, grant) = self.ask(&mut failing_since).await;
             self.show();
             if grant.is_some_and(|grant| grant.is_unknown) || self.shield.is_wanting() {
                 sleep(grant.map_or(REPORT_SOON, |grant| grant.ask_again_in())).await;
@@ -63,19 +63,21 @@ impl Purse {
 
     /// Asks once; nothing is granted if the purse does not answer. Says when to ask again if nobody
     /// wants anything until then, too.
-    async fn ask(&self, heard: &mut Instant) -> (Duration, Option<Grant>) {
+    async fn ask(&self, failing_since: &mut Option<Instant>) -> (Duration, Option<Grant>) {
         let Some((report, key)) = self.shield.report_to_purse() else {
             return (REPORT_IDLE, None);
         };
         if let Ok(reply) = self.call(&report, &key).await {
-            *heard = reply.heard;
+            *failing_since = None;
             let grant = Grant::from(reply.value);
             self.count(grant.units);
             self.shield.take_grant(grant);
             return (report.again_in(), Some(grant));
         }
-        let silence = self.tier.clock.now().saturating_duration_since(*heard);
-        self.shield.lose_purse(&report, silence >= GONE_AFTER);
+        let now = self.tier.clock.now();
+        let since = *failing_since.get_or_insert(now);
+        let gone = now.saturating_duration_since(since) >= GONE_AFTER;
+        self.shield.lose_purse(&report, gone);
         (REPORT_EVERY, None)
     }
 

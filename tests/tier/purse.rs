@@ -157,6 +157,10 @@ struct Replica {
     name: String,
     in_hand: usize,
     spent: usize,
+    /// Told last.
+    told: usize,
+    /// Spent ever.
+    total: usize,
 }
 
 impl Replica {
@@ -165,6 +169,8 @@ impl Replica {
             name: format!("{index:032x}"),
             in_hand: 0,
             spent: 0,
+            told: 0,
+            total: 0,
         }
     }
 
@@ -181,7 +187,11 @@ impl Replica {
         call.arg(self.in_hand).arg(wants);
         let window_ms = u64::try_from(window.as_millis()).expect("a window");
         call.arg(30).arg(0).arg(window_ms).arg(0).arg(-1);
-        call.arg(0).arg(self.spent);
+        // Sometimes it does not know whether the last call was heard.
+        self.total += self.spent;
+        let repeated = self.spent + if random.below(4) == 0 { self.told } else { 0 };
+        call.arg(self.total).arg(0).arg(repeated);
+        self.told = self.spent;
         let granted: [usize; 10] = call.invoke(connection).expect("granted");
         self.spent = 0;
         self.in_hand += granted[0];

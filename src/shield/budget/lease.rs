@@ -41,6 +41,9 @@ const MOST_STOCKED: u32 = 3;
 /// Units are kept in stock for as long after the last request.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// For so long after units are leased again, others are not taken for gone.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// What waits for the purse looks again at least so much later. The purse's answer wakes it.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -53,8 +56,7 @@ pub const REPORT_IDLE: Duration = Duration::from_secs(2);
 /// The shortest time between two reports while somebody waits: units come at two a second.
 pub const REPORT_SOON: Duration = Duration::from_millis(20);
 
-/// The purse is gone if it has said nothing for so long. Shorter than a lease, so that nobody spends
-/// leased units and its own share at a time.
+/// The purse is gone if it has failed to answer for so long.
 pub const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// What a gateway tells the purse.
@@ -62,8 +64,8 @@ pub const GONE_AFTER: Duration = Duration::from_secs(1);
 pub struct Report {
     /// Units spent that it has not told of: by how many whole seconds ago that was.
     pub spent: Vec<(u32, u32)>,
-    /// Units told of before these, ever.
-    told: u64,
+    /// Units told of before these, ever, and with these.
+    told: (u64, u64),
     /// Units that it has, those included that are under way.
     pub has: u32,
     /// Units that it wants more: for interactive, service and batch requests, and in stock.
@@ -99,8 +101,8 @@ pub struct Grant {
     pub is_new: bool,
     /// Units that may be leased at once.
     pub ready: u32,
-    /// The purse has not known this gateway, and so may have lost what it told. It has taken in nothing
-    /// of this report's.
+    /// The purse has not known this gateway, and so may have lost what it told. It has not taken in what
+    /// this report says was spent.
     pub is_unknown: bool,
 }
 
@@ -127,6 +129,7 @@ impl Report {
             ms(window),
             ms(self.held_for),
             self.used.map_or(-1, i64::from),
+            i64::try_from(self.told.1).unwrap_or(i64::MAX),
         ]);
         let spent = self.spent.iter();
         numbers.extend(spent.flat_map(|&(age_s, units)| [i64::from(age_s), units.into()]));
@@ -188,6 +191,11 @@ pub enum Mode {
 pub(super) struct Lease {
     mode: Mode,
     gateways: u32,
+    /// Where among all gateways this one stands, from 0 to 1: who has less than a unit a window takes
+    /// turns.
+    turn: f64,
+    /// Since when units are leased without a break.
+    leased_since: Option<Instant>,
     in_hand: u32,
     had_at: Instant,
     /// Units spent, ever, of which the purse was told.
@@ -207,14 +215,16 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Nothing in hand, and so many who share.
-    pub(super) fn new(gateways: u32, limit: u32, now: Instant) -> Self {
+    pub(super) fn new(gateways: u32, turn: f64, limit: u32, now: Instant) -> Self {
         Self {
             mode: Mode::Alone,
             gateways: gateways.max(1),
+            turn: turn.clamp(0.0, 1.0),
+            leased_since: None,
             in_hand: 0,
             had_at: now,
             told: 0,
-            alone: None,
+            alone: Some((now, u32::MAX)),
             limit,
             used: None,
             last: None,
@@ -223,10 +233,13 @@ impl Lease {
         }
     }
 
-    /// Takes `cost` units, if there is one. What a request costs beyond that is a price.
-    pub(super) fn take(&mut self, cost: u32, now: Instant) {
-        self.in_hand = self.in_hand.saturating_sub(cost);
+    /// Takes `cost` units, or as many as there are: what a request costs beyond one is a price. Returns
+    /// how many.
+    pub(super) fn take(&mut self, cost: u32, now: Instant) -> u32 {
+        let taken = self.in_hand.min(cost);
+        self.in_hand -= taken;
         self.busy_at = Some(now);
+        taken
     }
 
     /// Takes back units of which nothing was sent.
@@ -244,6 +257,7 @@ impl Lease {
             let part = free.saturating_sub(MOST_LEASED) / self.gateways;
             self.alone = Some((now, counting + part + MOST_LEASED));
             self.in_hand = 0;
+            self.leased_since = None;
             self.mode = Mode::Alone;
         }
     }
@@ -271,8 +285,15 @@ impl Lease {
     /// When the next unit may be spent alone where many gateways have less than one a window each.
     fn rarely(&self, limit: u32, window: Duration, now: Instant) -> Instant {
         let share = f64::from(limit) / f64::from(self.gateways) * ALONE;
-        let last = self.busy_at.filter(|_| share < 1.0);
-        last.map_or(now, |last| last + window.div_f64(share))
+        if share >= 1.0 {
+            return now;
+        }
+        let interval = window.div_f64(share);
+        let first = self
+            .alone
+            .map(|(since, _)| since + interval.mul_f64(self.turn));
+        let next = self.busy_at.map(|last| last + interval);
+        first.max(next).unwrap_or(now)
     }
 
     /// Units to have in hand though nobody waits for them.
@@ -292,9 +313,10 @@ impl Lease {
 
 /// What is ours of a budget that several gateways share.
 impl Budget {
-    /// Shares the budget with others from now on; so many until the purse has told.
-    pub fn share(&mut self, gateways: u32, now: Instant) {
-        self.lease = Some(Lease::new(gateways, self.limit, now));
+    /// Shares the budget with others from now on; so many until the purse has told. `turn` is where
+    /// among them this one stands, from 0 to 1.
+    pub fn share(&mut self, gateways: u32, turn: f64, now: Instant) {
+        self.lease = Some(Lease::new(gateways, turn, self.limit, now));
     }
 
     /// How units are had; `None` where the budget is nobody else's.
@@ -330,7 +352,7 @@ impl Budget {
         let used = lease.used.take();
         let report = Report {
             spent: self.log.settled_since(lease.told, now),
-            told: lease.told,
+            told: (lease.told, self.log.settled_total()),
             has: lease.in_hand + under_way,
             wants: [
                 interactive,
@@ -370,8 +392,10 @@ impl Budget {
         let Some(lease) = &mut self.lease else {
             return;
         };
-        // Of a new purse not all have heard yet.
-        let known = if grant.is_new { lease.gateways } else { 1 };
+        // Not all others have come back yet to a purse that is new, or that we have come back to.
+        let since = lease.leased_since.filter(|_| !grant.is_new);
+        let is_settled = since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED);
+        let known = if is_settled { 1 } else { lease.gateways };
         lease.gateways = grant.gateways.max(known);
         lease.limit = grant.limit.max(1);
         if grant.is_unknown {
@@ -381,6 +405,7 @@ impl Budget {
             lease.go_alone(counting, now);
         } else {
             lease.mode = Mode::Leased;
+            lease.leased_since.get_or_insert(now);
             lease.in_hand = (lease.in_hand + grant.units).min(MOST_LEASED);
         }
         lease.last = Some((grant, now));
@@ -403,7 +428,7 @@ impl Budget {
         let Some(lease) = &mut self.lease else {
             return;
         };
-        lease.told = lease.told.min(report.told);
+        lease.told = lease.told.min(report.told.0);
         lease.used = lease.used.or(report.used);
         if gone {
             lease.go_alone(counting, now);
@@ -467,7 +492,7 @@ mod tests {
             timeout: 5 * SECOND,
         };
         let mut budget = Budget::new(settings, now);
-        budget.share(gateways, now);
+        budget.share(gateways, 0.0, now);
         budget
     }
 
@@ -591,6 +616,33 @@ mod tests {
     }
 
     #[test]
+    fn gateways_that_have_not_come_back_yet_are_counted() {
+        let now = Instant::now();
+        let mut budget = budget(3, now);
+        let first = Grant {
+            gateways: 1,
+            ..grant(0)
+        };
+        budget.take_grant(first, now);
+        let report = budget.report([0; 3], now).expect("it is shared");
+        budget.lose_purse(&report, true, now);
+        assert_eq!(budget.leased(), Some((0, 3)));
+        budget.take_grant(first, now);
+        budget.take_grant(first, now + SETTLED);
+        assert_eq!(budget.leased(), Some((0, 1)), "they are gone");
+    }
+
+    #[test]
+    fn what_is_given_back_is_what_was_taken() {
+        let now = Instant::now();
+        let mut budget = budget(1, now);
+        budget.take_grant(grant(1), now);
+        let retry = budget.spend(2, now).expect("one is enough to send");
+        budget.give_back(retry, now);
+        assert_eq!(budget.leased(), Some((1, 3)));
+    }
+
+    #[test]
     fn who_had_nothing_spends_one_lease_in_the_first_window_without_the_purse() {
         let mut now = Instant::now();
         let mut budget = budget(3, now);
@@ -630,6 +682,9 @@ mod tests {
         let mut budget = budget(960, now);
         // A tenth of a unit a minute.
         assert_eq!(spend_all(&mut budget, &mut now, 660 * SECOND), 2);
+        budget.share(960, 0.5, now);
+        assert_eq!(spend_all(&mut budget, &mut now, 299 * SECOND), 0);
+        assert_eq!(spend_all(&mut budget, &mut now, 2 * SECOND), 1);
     }
 
     #[test]

@@ -5,14 +5,16 @@
 -- KEYS: the purse, the units spent by second, the gateways
 -- ARGV: 1 who asks; 2 units it has, spent and unanswered ones included; 3 to 6 units it wants, by class;
 --       7 the limit it knows; 8 whether it learned that since it last asked; 9 the window in ms; 10 for
---       how many ms a 429 holds it off; 11 units that are used by all, as it was told, or -1; then, in
---       pairs, how many seconds ago it spent units that it has not told of, and how many
+--       how many ms a 429 holds it off; 11 units that are used by all, as it was told, or -1; 12 units
+--       that it has ever spent; then, in pairs, how many seconds ago it spent units of which it does not
+--       know that they were heard of, and how many, the longest ago first
 -- Returns units leased, the limit, ms that nothing is to be sent, gateways, ms until more may be had,
 -- the share of what is wanted that this one wants in thousandths, units that are free, whether the
 -- purse is too new to lease, units that may be leased at once, and whether it was unknown: then it is to
--- tell all that it has spent in the window, and nothing of this report is taken in.
+-- tell all that it has spent in the window, and what it has told of that is not taken in.
 local MOST_LEASED = 10
-local FRESH_MS, SEEN_MS, WANTS_MS, LATE_S = 2000, 5000, 1000, 3
+local FRESH_MS, SEEN_MS, WANTS_MS, LATE_S = 5000, 5000, 1000, 3
+local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,8 +24,10 @@ local record = redis.call('HGET', KEYS[3], who)
 local purse = {}
 local fields = redis.call('HGETALL', KEYS[1])
 for index = 1, #fields, 2 do purse[fields[index]] = tonumber(fields[index + 1]) end
--- A clock may be behind the one before it: what lies ahead counts as now.
+-- A clock may be behind the one before it: what lies ahead counts as now. Where nobody is known, nothing
+-- is that was spent.
 purse.opened = math.min(purse.opened or now, now)
+if redis.call('EXISTS', KEYS[3]) == 0 then purse.opened = now end
 if ARGV[8] == '1' or not purse.limit then purse.limit = tonumber(ARGV[7]) end
 -- What comes round again is no longer by the way it took.
 local held_until = math.min(purse.held_until or 0, now + 10 * window)
@@ -35,11 +39,14 @@ local limit = purse.limit
 if now >= (purse.foreign_until or 0) then purse.foreign = 0 end
 local second, given_back = math.floor(now / 1000), 0
 if record then
-  given_back = tonumber(string.match(record, '^%d+')) - has
-  for index = 12, #ARGV, 2 do
-    local age, spent = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
-    redis.call('HINCRBY', KEYS[2], second - age, spent)
-    given_back = given_back - spent
+  -- It may be told twice, where an answer was lost: the latest are those that are new.
+  local had, _, _, _, _, _, _, told = string.match(record, RECORD)
+  local unheard = math.max(0, tonumber(ARGV[12]) - tonumber(told))
+  given_back = tonumber(had) - has - unheard
+  for index = #ARGV - 1, 13, -2 do
+    local age, spent = tonumber(ARGV[index]), math.min(tonumber(ARGV[index + 1]), unheard)
+    unheard = unheard - spent
+    if spent > 0 then redis.call('HINCRBY', KEYS[2], second - age, spent) end
     if age >= LATE_S then purse.foreign = math.max(0, (purse.foreign or 0) - spent) end
   end
 end
@@ -63,11 +70,10 @@ local gateways, leased, wanted, own = 0, 0, {0, 0, 0, 0}, {}
 local waits_longest = {true, true, true}
 for class = 1, 4 do own[class] = tonumber(ARGV[2 + class]) end
 local known = redis.call('HGETALL', KEYS[3])
-local last_lease = tonumber(string.match(record or '', '(%d+)$') or 0)
+local last_lease = tonumber(record and select(7, string.match(record, RECORD)) or 0)
 for index = 1, #known, 2 do
   if known[index] ~= who then
-    local had, a, b, c, d, beat, last = string.match(known[index + 1],
-      '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    local had, a, b, c, d, beat, last = string.match(known[index + 1], RECORD)
     local age = now - tonumber(beat)
     if age > window + 5000 then
       redis.call('HDEL', KEYS[3], known[index])
@@ -75,7 +81,11 @@ for index = 1, #known, 2 do
       leased = leased + tonumber(had)
       if age <= SEEN_MS then gateways = gateways + 1 end
       if age <= WANTS_MS then
+        -- More than a lease it will not have.
+        local room = math.max(0, MOST_LEASED - tonumber(had))
         for class, wants in ipairs({tonumber(a), tonumber(b), tonumber(c), tonumber(d)}) do
+          wants = math.min(wants, room)
+          room = room - wants
           wanted[class] = wanted[class] + wants
           if wants > 0 and tonumber(last) < last_lease then waits_longest[class] = false end
         end
@@ -87,7 +97,7 @@ gateways, leased = gateways + 1, leased + has
 
 -- What everybody uses and we do not account for is somebody else's, for two windows.
 local told = tonumber(ARGV[11])
-if told >= 0 then
+if record and told >= 0 then
   local foreign = told - used - leased
   if foreign > (purse.foreign or 0) then
     purse.foreign, purse.foreign_until = foreign, now + 2 * window
@@ -130,8 +140,8 @@ if free <= units then next_ms = math.max(next_ms, (oldest + 1) * 1000 + window -
 if new then next_ms = FRESH_MS - (now - purse.opened) end
 
 for field, value in pairs(purse) do redis.call('HSET', KEYS[1], field, value) end
-redis.call('HSET', KEYS[3], who, string.format('%d %d %d %d %d %d %d',
-  has + units, own[1], own[2], own[3], own[4], now, units > 0 and now or last_lease))
+redis.call('HSET', KEYS[3], who, string.format('%d %d %d %d %d %d %d %d',
+  has + units, own[1], own[2], own[3], own[4], now, units > 0 and now or last_lease, record and ARGV[12] or 0))
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 4 * window + 10000) end
 local share = all > 0 and math.floor(1000 * mine / all) or math.floor(1000 / gateways)
 local ready = math.max(0, math.min(free - units, math.floor(purse.tokens)))
