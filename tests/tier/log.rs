@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use flameup_gateway::sandbox::Matcher;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::client::Response;
 use crate::servers::redis::Redis;
 use crate::support::Fleet;
+use crate::support::fleet::Replica;
 
 const USER: &str = "user_1";
 
@@ -126,6 +127,13 @@ async fn an_erasure_reaches_all_gateways_and_those_that_join_later() {
     }
 }
 
+/// Has a gateway ask Flameup for a person anew.
+async fn refreshed(replica: &Replica, user: &str) {
+    let answer = replica.get_anew(user).await;
+    let status = answer.headers["cache-status"].to_str().expect("text");
+    assert!(status.contains("stored"), "{status}");
+}
+
 #[tokio::test]
 async fn whoever_has_a_name_that_two_claim_is_erased_by_it() {
     let fleet = Fleet::of(2).await;
@@ -146,6 +154,17 @@ async fn whoever_has_a_name_that_two_claim_is_erased_by_it() {
     now_of("user_2", &email);
     a.get("user_2").await;
     fleet.redis.holds("p", 2).await;
+    // Whoever is stored again is found by it for as long.
+    let (list, _) = fleet.redis.all("d").remove(0);
+    fleet.redis.command::<()>(&format!("PEXPIRE {list} 60000"));
+    let left_ms = |key: &str| fleet.redis.command::<i64>(&format!("PTTL {key}"));
+    let until = Instant::now() + Duration::from_secs(10);
+    // A write may be dropped where the machine has much else to do.
+    while left_ms(&list) <= 60_000 {
+        assert!(Instant::now() < until, "the list is gone before the people");
+        refreshed(a, "user_2").await;
+        sleep(Duration::from_millis(20)).await;
+    }
     let receipt = b.operate("/v1/erase", json!({ "id": email })).await;
     assert_eq!(receipt["tiers"][1]["confirmed"], true, "{receipt}");
     for kind in ["p", "d"] {
@@ -304,4 +323,58 @@ async fn who_leaves_is_waited_for_no_longer() {
     let a = &fleet.replicas[0];
     assert!(is_confirmed(&a.rename(USER, "Zenobia").await));
     a.comes_to("replicas", 1).await;
+}
+
+#[tokio::test]
+async fn a_full_redis_is_gone_for_a_while_and_is_told_later_what_it_did_not_take() {
+    let fleet = Fleet::of(2).await;
+    let [a, b] = &fleet.replicas[..] else {
+        unreachable!("there are two")
+    };
+    b.remember(USER).await;
+    fleet.redis.command::<()>("CONFIG SET maxmemory 1");
+    let renamed = a.rename(USER, "Zenobia").await;
+    assert!(!is_confirmed(&renamed));
+    assert_eq!(a.name(USER).await, "Zenobia");
+    assert_eq!(a.get("user_2").await.status, StatusCode::OK);
+    fleet.redis.command::<()>("CONFIG SET maxmemory 0");
+    b.comes_to("suspect", 0).await;
+    let until = Instant::now() + Duration::from_secs(10);
+    while b.name(USER).await != "Zenobia" {
+        assert!(Instant::now() < until, "the change is never heard of");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(is_confirmed(&a.rename(USER, "Xenia").await));
+    assert_eq!(b.name(USER).await, "Xenia");
+}
+
+#[tokio::test]
+async fn of_writes_that_overlap_at_two_gateways_nothing_read_in_between_is_served() {
+    let fleet = Fleet::of(3).await;
+    let [a, b, c] = &fleet.replicas[..] else {
+        unreachable!("there are three")
+    };
+    c.remember(USER).await;
+    let writes = fleet.flameup.hold(Matcher::method(Method::PUT));
+    let first = a.rename(USER, "First");
+    let second = async {
+        assert!(writes.arrived(1).await);
+        let second = b.rename(USER, "Second");
+        let read = async {
+            assert!(writes.arrived(2).await);
+            // One of the two ends; the other may take effect at any moment.
+            writes.release_one();
+            c.get(USER).await;
+            writes.release();
+        };
+        let (second, ()) = tokio::join!(second, read);
+        second
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(is_confirmed(&first) && is_confirmed(&second));
+    let stands = fleet.flameup.people().field(USER, "first_name");
+    let stands = stands.expect("a name");
+    for replica in [a, b, c] {
+        assert_eq!(replica.name(USER).await, stands);
+    }
 }

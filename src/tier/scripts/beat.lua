@@ -12,6 +12,8 @@ if ARGV[2] == '' then
 else
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. string.format('%016x', now))
 end
+-- Nothing stays where no gateway is any more.
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 4 * ARGV[5]) end
 local all, heard = redis.call('HGETALL', KEYS[1]), {}
 for index = 1, #all, 2 do
   if now - (tonumber(string.sub(all[index + 1], 34), 16) or 0) > tonumber(ARGV[4]) then

@@ -31,23 +31,31 @@ for index = 1, tonumber(string.sub(record, 55, 56), 16) do
 end
 if is_later(KEYS[1]) then return {now, 'older'} end
 
+-- Whoever else has a name is found by it when it is erased, for as long as they are stored.
+local function note(hash, target)
+  if target == '' then return end
+  local place = stem .. 'd:' .. hash
+  local others = redis.call('GET', place) or ''
+  if not string.find(others, target, 1, true) then others = others .. target end
+  if #others > 32 * MOST_OTHERS then
+    redis.call('DEL', stem .. 'p:' .. string.sub(others, 1, 32))
+    others = string.sub(others, 33)
+  end
+  local longest = math.max(ttl_ms, redis.call('PTTL', place), redis.call('PTTL', stem .. 'p:' .. target))
+  if longest > 0 then redis.call('SET', place, others, 'PX', longest) end
+end
+
 if string.sub(record, 6, 6) == 'a' then
   -- Nobody is called so any more, unless somebody was found later.
   local target = string.sub(redis.call('GET', stem .. 'n:' .. asked) or '', 57, 88)
   if is_later(stem .. 'p:' .. target) then return {now, 'older'} end
+  note(asked, target)
   redis.call('DEL', stem .. 'n:' .. asked)
   -- Of an e-mail in another case it is not certain whose it was.
   if target ~= '' and asked == spelled then redis.call('DEL', stem .. 'p:' .. target) end
 else
   for _, hash in ipairs(names) do
     if is_later(stem .. 'a:' .. hash) then return {now, 'older'} end
-  end
-  -- Whoever else has a name is found by it when it is erased.
-  local function note(hash, target)
-    local others = redis.call('GET', stem .. 'd:' .. hash) or ''
-    if target ~= '' and not string.find(others, target, 1, true) then
-      redis.call('SET', stem .. 'd:' .. hash, string.sub(others .. target, -32 * MOST_OTHERS), 'PX', ttl_ms)
-    end
   end
   for index = 6, #ARGV, 2 do
     local hash, leads = ARGV[index], ARGV[index + 1]

@@ -81,6 +81,13 @@ impl Replica {
         self.client().await.get(&path(id)).await
     }
 
+    /// Reads a person as it is now.
+    pub(crate) async fn get_anew(&self, id: &str) -> Response {
+        let headers = [("cache-control", "no-cache")];
+        let mut client = self.client().await;
+        client.send_with("GET", &path(id), &headers, "").await
+    }
+
     /// Reads a person until they are in this gateway's own memory: not while reads are held off.
     pub(crate) async fn remember(&self, id: &str) {
         let until = Instant::now() + PATIENCE;
