@@ -200,8 +200,8 @@ fn worlds_of_many() -> Vec<World> {
             measured,
         });
     };
-    let outage = |empties| {
-        let (from, until) = (minutes(30), minutes(45));
+    let outage = |(from, until): (u64, u64), empties| {
+        let (from, until) = (minutes(from), minutes(until));
         Some(Outage {
             from,
             until,
@@ -214,12 +214,13 @@ fn worlds_of_many() -> Vec<World> {
         }
         add(gateways, Kind::Fixed, 2.0, None);
         add(gateways, Kind::Bucket, 2.0, None);
-        add(gateways, Kind::Sliding, 2.0, outage(false));
-        add(gateways, Kind::Sliding, 2.0, outage(true));
+        add(gateways, Kind::Sliding, 2.0, outage((30, 45), false));
+        add(gateways, Kind::Sliding, 2.0, outage((30, 45), true));
     }
     for gateways in [10, 100, 1000] {
         add(gateways, Kind::Sliding, 2.0, None);
     }
+    add(150, Kind::Sliding, 2.0, outage((5, 8), false));
     worlds
 }
 

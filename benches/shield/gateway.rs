@@ -78,7 +78,7 @@ pub(crate) struct Gateway {
     reports: u64,
     /// It was last known that nobody waits.
     is_idle: bool,
-    heard: Instant,
+    failing_since: Option<Instant>,
     reported_at: Instant,
     pub(crate) tally: Tally,
 }
@@ -151,14 +151,15 @@ impl Gateway {
             wake: None,
             reports: 0,
             is_idle: false,
-            heard: start,
+            failing_since: None,
             reported_at: start,
             tally: Tally::new(),
         };
         gateway.schedule_lookup();
         if world.shares.is_some() {
             let gateways = u32::try_from(gateways).expect("a few gateways");
-            gateway.budget.share(gateways, start);
+            let turn = gateway.chance.share();
+            gateway.budget.share(gateways, turn, start);
             // They do not all start at once.
             let gap = REPORT_EVERY.mul_f64(gateway.chance.share());
             gateway.after(gap, Event::Report(0));
@@ -237,10 +238,11 @@ impl Gateway {
             .set(shared.calls.get() + u32::from(self.is_measured()));
         let grant = purse.lease(self.number, &report, self.now);
         if let Some(grant) = grant {
-            self.heard = self.now;
+            self.failing_since = None;
             self.budget.take_grant(grant, self.now);
         } else {
-            let is_gone = self.now - self.heard >= GONE_AFTER;
+            let since = *self.failing_since.get_or_insert(self.now);
+            let is_gone = self.now - since >= GONE_AFTER;
             self.budget.lose_purse(&report, is_gone, self.now);
         }
         self.call();

@@ -14,6 +14,9 @@ use crate::{Outage, Shares, WINDOW};
 /// What Redis' clock says at the start.
 const TIME_AT_START: Duration = Duration::from_millis(1_800_000_000_912);
 
+/// How long calls are run and yet bring no answer.
+const LOST_FOR: Duration = Duration::from_millis(1500);
+
 const SCRIPT: &str = include_str!("../../src/tier/scripts/lease.lua");
 
 type Hashes = BTreeMap<String, BTreeMap<String, String>>;
@@ -52,7 +55,8 @@ impl Purse {
         }
     }
 
-    /// What it answers to a gateway at `now`; `None` while it is out of reach.
+    /// What it answers to a gateway at `now`; `None` while it is out of reach, and while its answers are
+    /// lost, before and after that.
     pub(crate) fn lease(&self, gateway: usize, report: &Report, now: Instant) -> Option<Grant> {
         let since = now - self.start;
         if let Some(outage) = self.outage {
@@ -63,6 +67,11 @@ impl Purse {
                 self.hashes.borrow_mut().clear();
             }
         }
+        let is_lost = |outage: Outage| {
+            let before = outage.from.saturating_sub(LOST_FOR)..outage.from;
+            let after = outage.until..outage.until + LOST_FOR;
+            before.contains(&since) || after.contains(&since)
+        };
         self.time.set(TIME_AT_START + since);
         let mut words = vec![format!("{gateway:032x}")];
         words.extend(report.numbers(WINDOW).iter().map(i64::to_string));
@@ -71,7 +80,7 @@ impl Purse {
         globals.set("ARGV", words).expect("memory");
         let numbers: Vec<u32> = self.script.call(()).expect("the script has no error");
         let numbers: [u32; 10] = numbers.try_into().expect("ten numbers");
-        Some(numbers.into())
+        (!self.outage.is_some_and(is_lost)).then(|| numbers.into())
     }
 }
 
