@@ -217,10 +217,11 @@ fn worlds_of_many() -> Vec<World> {
         add(gateways, Kind::Sliding, 2.0, outage((30, 45), false));
         add(gateways, Kind::Sliding, 2.0, outage((30, 45), true));
     }
+    // Where each has less than one request a window without Redis.
+    add(150, Kind::Sliding, 2.0, outage((5, 8), false));
     for gateways in [10, 100, 1000] {
         add(gateways, Kind::Sliding, 2.0, None);
     }
-    add(150, Kind::Sliding, 2.0, outage((5, 8), false));
     worlds
 }
 

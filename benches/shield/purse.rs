@@ -102,6 +102,10 @@ fn call(
             let flat = pairs.flat_map(|(field, value)| [field.as_str(), value.as_str()]);
             flat.collect::<Vec<_>>().into_lua_multi(lua)
         }
+        ["EXISTS", key] => {
+            let exists = hashes.get(key).is_some_and(|hash| !hash.is_empty());
+            i32::from(exists).into_lua_multi(lua)
+        }
         ["HGET", key, field] => match hashes.get(key).and_then(|hash| hash.get(field)) {
             Some(value) => value.as_str().into_lua_multi(lua),
             None => false.into_lua_multi(lua),

@@ -74,7 +74,7 @@ async fn undisturbed(kind: Kind) {
     besiege(&gateways, WINDOW * windows).await;
     let (refused, sent) = refused(&fleet);
     assert_eq!(refused, 0, "of {sent}");
-    // The purse is new for two seconds, in which each has its share less a fifth.
+    // The purse is new for five seconds, in which each has its share less a fifth.
     let least = usize::try_from(LIMIT * (windows - 1)).expect("a count") * 7 / 10;
     assert!(sent >= least, "{sent} were sent");
     for gateway in &gateways {

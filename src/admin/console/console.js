@@ -183,7 +183,7 @@
       name,
       { text: budget === "leased" ? "common" : "a share of its own", kind: budget === "leased" ? "good" : "bad" },
       n(number(leased)), n(number(gateways)),
-      { text: suspect ? "may have been missed" : `told to ${number(replicas.length)} others`, kind: suspect ? "bad" : "good" },
+      { text: suspect ? "may have been missed" : replicas.length === 1 ? "told to 1 other" : `told to ${number(replicas.length)} others`, kind: suspect ? "bad" : "good" },
       n(seconds(behind_ms / 1000)),
     ]));
   }
