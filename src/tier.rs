@@ -211,11 +211,7 @@ impl Shared {
 
     /// Notes for operators how the breaker stands.
     pub fn observe(&self) {
-        self.tier.numbers.breaker(match self.tier.link.state() {
-            State::Closed => 0,
-            State::Open { .. } => 1,
-            State::HalfOpen => 2,
-        });
+        self.tier.link.show_breaker();
     }
 }
 

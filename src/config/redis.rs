@@ -28,8 +28,8 @@ pub struct Redis {
     pub ca_file: Option<PathBuf>,
     /// One, or two that overlap during a rotation: the first seals, both open.
     pub seal_keys: Vec<SealKey>,
-    /// What names are made with. Default the last of `seal_keys`.
-    pub names_key: SealKey,
+    /// What names are made with. Default none: the last of `seal_keys`.
+    pub names_key: Option<SealKey>,
     /// What all keys in Redis begin with. Default `"flameup"`.
     pub prefix: String,
     /// Time for any call; never zero, at most a second. Default `"20ms"`.
@@ -73,17 +73,10 @@ impl RawRedis {
             SealKey::read(SecretSource::File(file), layers.environment())
                 .map_err(|source| layers.secret(key, source))
         };
-        let seal_keys = self.encryption_key_file.iter();
-        let seal_keys = seal_keys.map(|file| read("redis.encryption_key_file", file.clone()));
-        let seal_keys: Vec<SealKey> = seal_keys.collect::<Result<_, Error>>()?;
-        let (key, file) = match (self.names_key_file, self.encryption_key_file.last()) {
-            (Some(file), _) => ("redis.names_key_file", file),
-            (None, last) => (
-                "redis.encryption_key_file",
-                last.cloned().unwrap_or_default(),
-            ),
-        };
-        let names_key = read(key, file)?;
+        let seal_keys = self.encryption_key_file.into_iter();
+        let seal_keys = seal_keys.map(|file| read("redis.encryption_key_file", file));
+        let names_key = self.names_key_file;
+        let names_key = names_key.map(|file| read("redis.names_key_file", file));
         let password_source = self.password_file.map(SecretSource::File);
         if let Some(source) = &password_source {
             RedisPassword::read(source.clone())
@@ -94,8 +87,8 @@ impl RawRedis {
             username: self.username,
             password_source,
             ca_file: self.ca_file,
-            seal_keys,
-            names_key,
+            seal_keys: seal_keys.collect::<Result<_, Error>>()?,
+            names_key: names_key.transpose()?,
             prefix: self.prefix,
             timeout: self.timeout,
             replicas: self.replicas,

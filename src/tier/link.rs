@@ -257,7 +257,7 @@ impl Link {
     }
 
     /// Shows in metrics how the breaker stands.
-    fn show_breaker(&self) {
+    pub(super) fn show_breaker(&self) {
         self.numbers.breaker(match self.state() {
             breaker::State::Closed => 0,
             breaker::State::Open { .. } => 1,

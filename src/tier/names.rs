@@ -7,7 +7,7 @@
 use aws_lc_rs::hmac;
 
 use crate::cache::key::folded;
-use crate::config;
+use crate::config::{self, SealKey};
 
 /// Bytes of a hash that are kept: 128 bits are as good as unique.
 const HASH_BYTES: usize = 16;
@@ -37,7 +37,8 @@ impl Names {
     /// Names as configured. Without a key of their own they are made with the last of two that overlap,
     /// which all gateways have: the one that is on its way out.
     pub fn new(config: &config::Redis) -> Self {
-        let secret = config.names_key.expose();
+        let key = config.names_key.as_ref().or(config.seal_keys.last());
+        let secret = key.map_or("", SealKey::expose);
         let derived = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let derived = hmac::sign(&derived, b"flameup-gateway names 1");
         Self {
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn names_with_a_key_of_their_own_are_the_same_whatever_the_others_are() {
         let with = |keys: &[&str]| {
-            let own = config(&["own"]).names_key;
+            let own = config(&["own"]).seal_keys.pop();
             let config = config::Redis {
                 names_key: own,
                 ..config(keys)

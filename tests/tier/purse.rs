@@ -158,6 +158,102 @@ fn the_purse_never_leases_more_than_the_limit() {
     assert!(most > limit / 2, "only {most} at most");
 }
 
+/// The purse of a limit of 30, whose first moments are over, asked directly.
+struct Purse {
+    redis: Redis,
+    script: redis::Script,
+}
+
+impl Purse {
+    fn open() -> Self {
+        let purse = Self {
+            redis: Redis::start(),
+            script: redis::Script::new(include_str!("../../src/tier/scripts/lease.lua")),
+        };
+        purse.redis.command::<u32>("HSET {t}m opened 1");
+        // Somebody is known.
+        purse.record("first", "0 0 0 0 0", 0);
+        purse
+    }
+
+    /// Has the purse remember what a gateway has and wants, and when it had its last lease.
+    fn record(&self, who: &str, has_and_wants: &str, last_ms: u64) {
+        let (seconds, micros) = self.redis.command::<(u64, u64)>("TIME");
+        let now = seconds * 1000 + micros / 1000;
+        let mut connection = self.redis.connect();
+        let record = format!("{has_and_wants} {now} {last_ms} 0");
+        let mut command = redis::cmd("HSET");
+        command.arg("{t}g").arg(who).arg(record);
+        command.exec(&mut connection).expect("written");
+    }
+
+    /// What comes of a report: units leased and units free.
+    fn ask(&self, who: &str, has: u32, wants: [u32; 4], spent: &[u32]) -> (u32, u32) {
+        let mut call = self.script.prepare_invoke();
+        call.key("{t}m").key("{t}s").key("{t}g").arg(who).arg(has);
+        call.arg(&wants[..])
+            .arg(30)
+            .arg(0)
+            .arg(60_000)
+            .arg(0)
+            .arg(-1);
+        call.arg(spent);
+        let mut connection = self.redis.connect();
+        let granted: [u32; 10] = call.invoke(&mut connection).expect("granted");
+        (granted[0], granted[6])
+    }
+}
+
+#[test]
+fn what_is_told_twice_was_spent_once() {
+    let purse = Purse::open();
+    purse.record("a", "0 0 0 0 0", 0);
+    for _ in 0..3 {
+        // Five ever, all of them just now.
+        assert_eq!(purse.ask("a", 0, [0; 4], &[5, 0, 5]), (0, 25));
+    }
+    // Two more, told together with those of which it does not know that they were heard.
+    assert_eq!(purse.ask("a", 0, [0; 4], &[7, 1, 5, 0, 2]), (0, 23));
+}
+
+#[test]
+fn units_that_come_back_may_be_had_again_at_once() {
+    let purse = Purse::open();
+    purse.record("a", "0 0 0 0 0", 0);
+    assert_eq!(purse.ask("a", 0, [10, 0, 0, 0], &[0]).0, 10);
+    assert_eq!(
+        purse.ask("a", 0, [10, 0, 0, 0], &[0]).0,
+        10,
+        "none was sent"
+    );
+    assert_eq!(
+        purse.ask("a", 0, [10, 0, 0, 0], &[10, 0, 10]).0,
+        0,
+        "all were"
+    );
+}
+
+#[test]
+fn batch_requests_elsewhere_keep_no_unit_from_an_interactive_one() {
+    let purse = Purse::open();
+    purse.record("batch", "0 0 0 5 0", 1);
+    for other in 0..11 {
+        purse.record(&format!("other{other}"), "0 1 0 0 0", 5);
+    }
+    purse.record("a", "0 0 0 0 0", 5);
+    // Ten for twelve: whose last lease is longest ago, of those who want interactive ones.
+    assert_eq!(purse.ask("a", 0, [1, 0, 0, 0], &[0]).0, 1);
+}
+
+#[test]
+fn who_has_all_that_it_can_have_keeps_no_unit_from_others() {
+    let purse = Purse::open();
+    purse.record("full", "10 50 0 0 0", 1);
+    purse.record("a", "0 0 0 0 0", 5);
+    assert_eq!(purse.ask("a", 0, [1, 0, 0, 0], &[0]).0, 1);
+    assert_eq!(purse.ask("a", 1, [0, 0, 1, 0], &[0]).0, 1);
+}
+
 struct Replica {
     name: String,
     in_hand: usize,

@@ -331,6 +331,30 @@ async fn a_gateway_that_may_have_missed_changes_believes_redis_rather_than_its_m
 }
 
 #[tokio::test]
+async fn hits_do_not_try_out_whether_redis_is_back() {
+    let fleet = Fleet::start().await;
+    let gateway = fleet.gateway_with("redis.timeout = \"20ms\"").await;
+    gateway.get(ADA).await;
+    gateway.suspect(true);
+    fleet.redis.signal("-STOP");
+    let recalls = || gateway.metric("calls_total{call=\"recall\",outcome=\"deadline\"}");
+    let probes = || gateway.metric("calls_total{call=\"lease\",outcome=\"deadline\"}");
+    let until = Instant::now() + Duration::from_secs(20);
+    while gateway.metric("breaker").await == 0 {
+        assert!(Instant::now() < until, "the breaker stays shut");
+        gateway.get(ADA).await;
+    }
+    let (before, first) = (recalls().await, probes().await);
+    // The purse's own calls try, while hits come all the time.
+    while probes().await < first + 2 {
+        assert!(Instant::now() < until, "nobody tries");
+        gateway.suspect(true);
+        assert_eq!(gateway.get(ADA).await.status, 200);
+    }
+    assert_eq!(recalls().await, before);
+}
+
+#[tokio::test]
 async fn without_redis_everything_is_answered() {
     let mut fleet = Fleet::start().await;
     let lines = "redis.timeout = \"20ms\"";

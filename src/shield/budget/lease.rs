@@ -11,7 +11,8 @@
 //! - Whatever was spent is told until the purse is known to have heard it, with how long ago it was.
 //! - In the first window without the purse, a gateway spends no more than what it has spent before, its
 //!   part of what nobody had, and one lease: if one has had all the budget, the others do not spend
-//!   theirs beside it. So all together stay within the limit and one lease each.
+//!   theirs beside it. So where all lose the purse, they stay within the limit and one lease each. Where
+//!   one alone loses it, its share comes on top until the others hear of it from answers.
 
 use std::time::{Duration, Instant};
 
@@ -64,8 +65,10 @@ pub const GONE_AFTER: Duration = Duration::from_secs(1);
 pub struct Report {
     /// Units spent that it has not told of: by how many whole seconds ago that was.
     pub spent: Vec<(u32, u32)>,
-    /// Units told of before these, ever, and with these.
-    told: (u64, u64),
+    /// Units told of before these, ever.
+    told: u64,
+    /// Units spent, ever.
+    total: u64,
     /// Units that it has, those included that are under way.
     pub has: u32,
     /// Units that it wants more: for interactive, service and batch requests, and in stock.
@@ -129,7 +132,7 @@ impl Report {
             ms(window),
             ms(self.held_for),
             self.used.map_or(-1, i64::from),
-            i64::try_from(self.told.1).unwrap_or(i64::MAX),
+            i64::try_from(self.total).unwrap_or(i64::MAX),
         ]);
         let spent = self.spent.iter();
         numbers.extend(spent.flat_map(|&(age_s, units)| [i64::from(age_s), units.into()]));
@@ -200,8 +203,9 @@ pub(super) struct Lease {
     had_at: Instant,
     /// Units spent, ever, of which the purse was told.
     told: u64,
-    /// Since when units are not leased any more, and how many may count until a window after.
-    alone: Option<(Instant, u32)>,
+    /// Since when units were last not leased, and how many may count in the first window of that.
+    alone_since: Instant,
+    most_at_first: u32,
     /// The limit as it was told last.
     limit: u32,
     used: Option<u32>,
@@ -224,7 +228,8 @@ impl Lease {
             in_hand: 0,
             had_at: now,
             told: 0,
-            alone: Some((now, u32::MAX)),
+            alone_since: now,
+            most_at_first: u32::MAX,
             limit,
             used: None,
             last: None,
@@ -255,7 +260,8 @@ impl Lease {
             let free = self.last.map_or(0, |(grant, _)| grant.free);
             // Others may have been given some since.
             let part = free.saturating_sub(MOST_LEASED) / self.gateways;
-            self.alone = Some((now, counting + part + MOST_LEASED));
+            self.alone_since = now;
+            self.most_at_first = counting + part + MOST_LEASED;
             self.in_hand = 0;
             self.leased_since = None;
             self.mode = Mode::Alone;
@@ -289,11 +295,9 @@ impl Lease {
             return now;
         }
         let interval = window.div_f64(share);
-        let first = self
-            .alone
-            .map(|(since, _)| since + interval.mul_f64(self.turn));
+        let first = self.alone_since + interval.mul_f64(self.turn);
         let next = self.busy_at.map(|last| last + interval);
-        first.max(next).unwrap_or(now)
+        next.map_or(first, |next| next.max(first))
     }
 
     /// Units to have in hand though nobody waits for them.
@@ -352,7 +356,8 @@ impl Budget {
         let used = lease.used.take();
         let report = Report {
             spent: self.log.settled_since(lease.told, now),
-            told: (lease.told, self.log.settled_total()),
+            told: lease.told,
+            total: self.log.settled_total(),
             has: lease.in_hand + under_way,
             wants: [
                 interactive,
@@ -366,7 +371,7 @@ impl Budget {
             // What all others spend by themselves is not somebody else's.
             used: used.filter(|_| lease.mode == Mode::Leased),
         };
-        lease.told = self.log.settled_total();
+        lease.told = report.total;
         Some(report)
     }
 
@@ -428,7 +433,7 @@ impl Budget {
         let Some(lease) = &mut self.lease else {
             return;
         };
-        lease.told = lease.told.min(report.told.0);
+        lease.told = lease.told.min(report.told);
         lease.used = lease.used.or(report.used);
         if gone {
             lease.go_alone(counting, now);
@@ -443,12 +448,13 @@ impl Budget {
         let share = self.share_alone(lease);
         let logged = self.log.opening(ahead, share, self.delay, now);
         let logged = logged.max(lease.rarely(self.limit, self.window, now));
-        let logged = match lease.alone {
-            Some((since, most)) if most < share && now < since + self.window => {
-                let before = self.log.opening(ahead, most, self.delay, now);
-                before.min(logged.max(since + self.window))
-            }
-            _ => logged,
+        let first_ends = lease.alone_since + self.window;
+        let logged = if lease.most_at_first < share && now < first_ends {
+            let most = lease.most_at_first;
+            let before = self.log.opening(ahead, most, self.delay, now);
+            before.min(logged.max(first_ends))
+        } else {
+            logged
         };
         let paced = self.pace.opening(ahead, self.window / share, now);
         let opening = paced.max(logged);
@@ -469,11 +475,10 @@ impl Budget {
         if let (Mode::Leased, Some((grant, _))) = (lease.mode, lease.last) {
             return grant.free.saturating_add(lease.in_hand);
         }
-        let most = match lease.alone {
-            Some((since, most)) if now < since + self.window => most,
-            _ => u32::MAX,
-        };
-        let share = self.share_alone(lease).min(most);
+        let mut share = self.share_alone(lease);
+        if now < lease.alone_since + self.window {
+            share = share.min(lease.most_at_first);
+        }
         share.saturating_sub(self.log.counting(now))
     }
 }
