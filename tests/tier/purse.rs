@@ -189,15 +189,15 @@ impl Purse {
 
     /// What comes of a report: units leased and units free.
     fn ask(&self, who: &str, has: u32, wants: [u32; 4], spent: &[u32]) -> (u32, u32) {
+        self.tell(who, has, wants, spent, -1)
+    }
+
+    /// As [`ask`](Self::ask), where Flameup has told that all have used so many.
+    fn tell(&self, who: &str, has: u32, wants: [u32; 4], spent: &[u32], used: i32) -> (u32, u32) {
         let mut call = self.script.prepare_invoke();
         call.key("{t}m").key("{t}s").key("{t}g").arg(who).arg(has);
-        call.arg(&wants[..])
-            .arg(30)
-            .arg(0)
-            .arg(60_000)
-            .arg(0)
-            .arg(-1);
-        call.arg(spent);
+        call.arg(&wants[..]).arg(30).arg(0).arg(60_000).arg(0);
+        call.arg(used).arg(spent);
         let mut connection = self.redis.connect();
         let granted: [u32; 10] = call.invoke(&mut connection).expect("granted");
         (granted[0], granted[6])
@@ -231,6 +231,20 @@ fn units_that_come_back_may_be_had_again_at_once() {
         0,
         "all were"
     );
+}
+
+#[test]
+fn what_was_spent_without_a_lease_is_nobody_elses_once_it_is_told() {
+    let purse = Purse::open();
+    purse.record("back", "0 0 0 0 0", 0);
+    purse.record("late", "0 0 0 0 0", 0);
+    // All have used 20, of which one is its own and 19 are of whoever has not come back yet.
+    assert_eq!(purse.tell("back", 0, [0; 4], &[1, 0, 1], 20), (0, 10));
+    // Twelve are told now, spent just before. The other seven remain somebody else's.
+    assert_eq!(purse.ask("late", 0, [0; 4], &[12, 2, 8, 1, 4]), (0, 10));
+    // What is spent after Flameup told was not among that.
+    purse.redis.command::<u32>("HSET {t}m foreign_at 1");
+    assert_eq!(purse.ask("late", 0, [0; 4], &[16, 0, 4]), (0, 6));
 }
 
 #[test]

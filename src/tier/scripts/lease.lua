@@ -13,7 +13,7 @@
 -- purse is too new to lease, units that may be leased at once, and whether it was unknown: then it is to
 -- tell all that it has spent in the window, and what it has told of that is not taken in.
 local MOST_LEASED = 10
-local FRESH_MS, SEEN_MS, WANTS_MS, LATE_S = 5000, 5000, 1000, 3
+local FRESH_MS, SEEN_MS, WANTS_MS = 5000, 5000, 1000
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 
 local time = redis.call('TIME')
@@ -35,7 +35,6 @@ local told_until = now + tonumber(ARGV[10])
 purse.held_until = told_until > held_until + 250 and told_until or held_until
 local limit = purse.limit
 
--- What is told late, somebody else may have been taken for meanwhile.
 if now >= (purse.foreign_until or 0) then purse.foreign = 0 end
 local second, given_back = math.floor(now / 1000), 0
 if record then
@@ -43,11 +42,16 @@ if record then
   local had, _, _, _, _, _, _, told = string.match(record, RECORD)
   local unheard = math.max(0, tonumber(ARGV[12]) - tonumber(told))
   given_back = tonumber(had) - has - unheard
+  -- What it spent without a lease was taken for somebody else's, if Flameup told of it before it did.
+  local alone = math.max(0, -given_back)
   for index = #ARGV - 1, 13, -2 do
     local age, spent = tonumber(ARGV[index]), math.min(tonumber(ARGV[index + 1]), unheard)
     unheard = unheard - spent
     if spent > 0 then redis.call('HINCRBY', KEYS[2], second - age, spent) end
-    if age >= LATE_S then purse.foreign = math.max(0, (purse.foreign or 0) - spent) end
+    if (second - age) * 1000 <= (purse.foreign_at or 0) then
+      local ours = math.min(alone, spent)
+      alone, purse.foreign = alone - ours, math.max(0, (purse.foreign or 0) - ours)
+    end
   end
 end
 local used, oldest = 0, second
@@ -100,7 +104,7 @@ local told = tonumber(ARGV[11])
 if record and told >= 0 then
   local foreign = told - used - leased
   if foreign > (purse.foreign or 0) then
-    purse.foreign, purse.foreign_until = foreign, now + 2 * window
+    purse.foreign, purse.foreign_at, purse.foreign_until = foreign, now, now + 2 * window
   end
 end
 
