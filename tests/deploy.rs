@@ -14,6 +14,8 @@ mod machine;
 mod manual;
 #[path = "deploy/monitoring.rs"]
 mod monitoring;
+#[path = "gateway/support/port.rs"]
+mod port;
 #[path = "deploy/redis.rs"]
 mod redis;
 

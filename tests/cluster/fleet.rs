@@ -11,9 +11,10 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::draws::Draws;
+use super::port::free_port;
 use super::process::Process;
 use super::proxy::Proxy;
-use super::redis::{Server, free_port};
+use super::redis::Server;
 use super::traffic::{Person, Seat, Watch};
 
 /// How many gateways there are.

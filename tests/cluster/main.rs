@@ -27,6 +27,8 @@ mod chance;
 mod client;
 mod draws;
 mod fleet;
+#[path = "../gateway/support/port.rs"]
+mod port;
 #[path = "../gateway/support/process.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod process;

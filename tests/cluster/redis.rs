@@ -1,12 +1,14 @@
 //! Real servers: one, a Cluster of three, or a master with a replica and three Sentinels.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::port::free_port;
 
 /// The longest that anything may take; only a failing test takes it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -248,18 +250,5 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
         sleep(Duration::from_millis(20));
-    }
-}
-
-/// A port that nobody listens on, for a server that cannot choose one itself.
-///
-/// A node of a Cluster also takes the port 10,000 above it.
-pub(crate) fn free_port() -> u16 {
-    loop {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = taken.local_addr().expect("it is bound").port();
-        if port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return port;
-        }
     }
 }

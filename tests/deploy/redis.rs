@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
@@ -13,6 +12,7 @@ use flameup_gateway::sandbox::{Options, Sandbox};
 use tempfile::TempDir;
 
 use super::monitoring::{Gateway, ask};
+use super::port::free_port;
 use super::{command, printed};
 
 /// Told from the root of the file system, as the server changes its directory before it reads them.
@@ -47,8 +47,7 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let port = port.expect("a free port").port();
+        let port = free_port();
         let files = tempfile::tempdir().expect("a directory");
         let plain = ["--tls-port", "0", "--bind", "127.0.0.1"];
         let process = command("redis-server")

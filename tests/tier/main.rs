@@ -6,6 +6,8 @@ mod client;
 mod fleet;
 mod link;
 mod log;
+#[path = "../gateway/support/port.rs"]
+mod port;
 mod purse;
 mod servers;
 mod shelf;

@@ -1,7 +1,8 @@
 //! A Cluster of three nodes without replicas.
 
-use super::redis::{Redis, free_port, own};
+use super::redis::{Redis, own};
 use super::wait_until;
+use crate::port::free_port;
 
 /// All slots, in three parts.
 const PARTS: [(u16, u16); 3] = [(0, 5_460), (5_461, 10_922), (10_923, 16_383)];

@@ -2,7 +2,7 @@
 //!
 //! `FLAMEUP_TEST_REDIS_SERVER` names another program, such as a valkey-server.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{PATIENCE, wait_until};
+use crate::port::free_port;
 
 /// Somebody else may take a port that was free before the server does.
 const ATTEMPTS: usize = 5;
@@ -171,9 +172,4 @@ pub(crate) fn own(arguments: &[&str]) -> Vec<String> {
     let without = ["--save", "", "--appendonly", "no"];
     let all = without.iter().chain(arguments);
     all.map(|argument| (*argument).to_owned()).collect()
-}
-
-pub(crate) fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("an address").port()
 }
