@@ -1,16 +1,19 @@
 //! What the gateway's speed is measured against, beside other proxies: two servers that do nothing
-//! but answer, and an origin that answers fast.
+//! but answer, one that only passes on, and an origin that answers fast.
 //!
 //! - `floor hyper ADDR`: hyper answers every request with one constant Person, HTTP/1.1 or
 //!   cleartext HTTP/2, set up as the gateway sets it up. What the gateway adds is its own cost.
 //! - `floor bytes ADDR`: a plain loop over sockets that writes ready bytes for each head it reads:
 //!   what the kernel costs.
+//! - `floor proxy ADDR ORIGIN`: hyper, and hyper-util's client with its pool, pass each request on and
+//!   the answer back, and do nothing else: what a miss costs before the gateway does anything.
 //! - `floor origin ADDR CACHE_CONTROL`: a stand-in for Flameup that makes a Person of the last path
 //!   segment, with that `Cache-Control` and a limit that is never spent.
 //!
 //! Each serves on one thread. `benches/compare.sh` starts them.
 
 use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,10 +22,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -36,6 +41,7 @@ fn main() -> io::Result<()> {
     let (kind, address) = match &words[..] {
         ["hyper", address] => (Kind::Hyper, address),
         ["bytes", address] => (Kind::Bytes, address),
+        ["proxy", address, origin] => (Kind::Proxy((*origin).to_owned()), address),
         ["origin", address, cache_control] => (Kind::Origin((*cache_control).to_owned()), address),
         // `cargo bench` runs every bench without arguments of ours.
         _ => return Ok(()),
@@ -51,38 +57,43 @@ fn main() -> io::Result<()> {
 enum Kind {
     Hyper,
     Bytes,
+    Proxy(String),
     Origin(String),
 }
 
 async fn serve(kind: Kind, address: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let kind = Arc::new(kind);
+    let client = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build_http();
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let kind = Arc::clone(&kind);
+        let (kind, client) = (Arc::clone(&kind), client.clone());
         tokio::spawn(async move {
             // A client that has left is no news.
             match &*kind {
                 Kind::Bytes => drop(Box::pin(answer_with_bytes(stream)).await),
-                Kind::Hyper => {
-                    serve_http(stream, |_| constant()).await;
+                Kind::Hyper => serve_http(stream, |_| ready(constant())).await,
+                Kind::Proxy(origin) => {
+                    serve_http(stream, |request| pass_on(&client, origin, request)).await;
                 }
                 Kind::Origin(control) => {
-                    serve_http(stream, |request| origin(control, request)).await;
+                    serve_http(stream, |request| ready(origin(control, request))).await;
                 }
             }
         });
     }
 }
 
-async fn serve_http(
-    stream: TcpStream,
-    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
-) {
+async fn serve_http<F>(stream: TcpStream, answer: impl Fn(&Request<Incoming>) -> F)
+where
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
     let service = service_fn(|request| {
-        let response = answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let answer = answer(&request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).writev(false);
@@ -142,6 +153,31 @@ fn constant() -> Response<Full<Bytes>> {
         );
     }
     response
+}
+
+/// The origin's answer to a request with the same target.
+fn pass_on(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    origin: &str,
+    request: &Request<Incoming>,
+) -> impl Future<Output = Response<Full<Bytes>>> + Send + use<> {
+    let (client, target) = (client.clone(), format!("http://{origin}{}", request.uri()));
+    async move {
+        let answer = async {
+            let request = Request::get(target)
+                .body(Empty::new())
+                .map_err(io::Error::other)?;
+            let answer = client.request(request).await.map_err(io::Error::other)?;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>(Response::from_parts(head, Full::new(body.to_bytes())))
+        };
+        answer.await.unwrap_or_else(|_| {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response
+        })
+    }
 }
 
 fn origin(control: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> {

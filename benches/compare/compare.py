@@ -326,6 +326,10 @@ class Comparison:
         yield own
         port = self.next_port()
         yield Target("hyper, a constant", [arguments.floor, "hyper", f"127.0.0.1:{port}"], port, own.headers, fills=False)
+        if misses:
+            port = self.next_port()
+            command = [arguments.floor, "proxy", f"127.0.0.1:{port}", f"127.0.0.1:{origin}"]
+            yield Target("hyper and its client, passing on", command, port)
         if not h2 and not misses and workers == 1:
             port = self.next_port()
             yield Target("ready bytes", [arguments.floor, "bytes", f"127.0.0.1:{port}"], port, fills=False)
