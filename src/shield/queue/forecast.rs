@@ -148,6 +148,10 @@ impl<T> Queue<T> {
         pace: &impl Pace,
         now: Instant,
     ) -> bool {
+        let mut before = self.promises.iter().take(rank.0 + 1);
+        if before.all(Promises::is_empty) {
+            return true;
+        }
         let taken = waiting + ask.cost;
         let delay = self.tolerable_delay(ask, rank);
         let step = self.settings.window / STEPS;

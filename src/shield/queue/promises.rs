@@ -58,6 +58,10 @@ impl Promises {
         self.line.len()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
     /// How many this caller holds.
     pub(super) fn held_by(&self, caller: CallerId) -> usize {
         self.held.get(&caller).copied().unwrap_or(0)

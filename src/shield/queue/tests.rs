@@ -475,5 +475,5 @@ fn a_promise_is_redeemed_only_for_whom_it_was_made() {
 #[test]
 fn what_nobody_is_told_is_no_promise() {
     let (drive, _) = refused(false);
-    assert!(drive.queue.promises.iter().all(|all| all.len() == 0));
+    assert!(drive.queue.promises.iter().all(|all| all.is_empty()));
 }
