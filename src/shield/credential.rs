@@ -8,7 +8,7 @@
 use std::fmt;
 
 use http::HeaderValue;
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 
 mod forms;
 
@@ -30,7 +30,12 @@ pub struct Credential {
 }
 
 /// What to look for: the key, its secret half alone, and that in other forms.
-pub struct Needles(Vec<Finder<'static>>);
+pub struct Needles {
+    /// Those first in which none of the others stands.
+    all: Vec<Finder<'static>>,
+    /// How many these are: wherever any stands, one of them does.
+    least: usize,
+}
 
 impl Credential {
     /// What signs with `api_key`.
@@ -65,13 +70,22 @@ impl Needles {
         let mut forms = forms::of(key.expose(), LEAST_SECRET_BYTES);
         forms.sort_unstable();
         forms.dedup();
-        let finders = forms.iter().map(|form| Finder::new(form).into_owned());
-        Self(finders.collect())
+        let has_another = |form: &Vec<u8>| {
+            let mut others = forms.iter().filter(|other| *other != form);
+            others.any(|other| memmem::find(form, other).is_some())
+        };
+        let (least, others): (Vec<_>, Vec<_>) = forms.iter().partition(|form| !has_another(form));
+        let all = least.iter().chain(&others);
+        Self {
+            least: least.len(),
+            all: all.map(|form| Finder::new(form).into_owned()).collect(),
+        }
     }
 
     /// Whether any stands anywhere in `bytes`.
     pub fn are_in(&self, bytes: &[u8]) -> bool {
-        self.0.iter().any(|finder| finder.find(bytes).is_some())
+        let mut least = self.all[..self.least].iter();
+        least.any(|finder| finder.find(bytes).is_some())
     }
 
     /// How many bytes at the end of `bytes` may be the beginning of one.
@@ -84,7 +98,7 @@ impl Needles {
                 .find(|length| bytes.ends_with(&needle[..*length]))
                 .unwrap_or(0)
         };
-        self.0.iter().map(begun).max().unwrap_or(0)
+        self.all.iter().map(begun).max().unwrap_or(0)
     }
 }
 
@@ -113,6 +127,10 @@ mod tests {
             assert!(needles.are_in(quoted.as_bytes()), "{quoted}");
         }
         assert!(!needles.are_in(b"ws_test_demo.0123456789abcdef"));
+        assert!(needles.least < needles.all.len());
+        for form in &needles.all {
+            assert!(needles.are_in(form.needle()));
+        }
         assert!(!format!("{needles:?}").contains("012"));
     }
 }
