@@ -68,7 +68,7 @@ enum Ready {
     /// Another gateway had the answer.
     Landed(Box<Landed>),
     /// It is its turn.
-    Turn(Box<Right>),
+    Turn(Right),
 }
 
 /// What becomes of one attempt, for the request that it was made for: others may wait for the same
@@ -81,7 +81,7 @@ impl Gateway {
     /// turn, and sends if no other attempt has.
     pub(super) fn spawn_fetch(
         self: &Arc<Self>,
-        fetch: Fetch,
+        fetch: Box<Fetch>,
         obligation: Obligation<Landing<Arc<Failure>>>,
     ) -> Attempt {
         let attempt = Attempt::default();
@@ -98,7 +98,7 @@ impl Gateway {
                     gateway.fulfil(obligation, Ok(*landed));
                 }
                 Ok(Ready::Turn(right)) => {
-                    gateway.fetch_for(&fetch, *right, obligation, &own).await;
+                    gateway.fetch_for(&fetch, right, obligation, &own).await;
                 }
                 Err(refused) => {
                     let refused = own.failed(refused.into());
@@ -117,14 +117,14 @@ impl Gateway {
             Recalled::Elsewhere => None,
         };
         let permit = self.turn(fetch).await?;
-        Ok(Ready::Turn(Box::new(Right { permit, lease })))
+        Ok(Ready::Turn(Right { permit, lease }))
     }
 
     /// Refreshes what is stored in a task of its own, now that there is a permit; it is given back where
     /// another gateway has the answer, or is asking for it.
     pub(super) fn spawn_refresh(
         self: &Arc<Self>,
-        fetch: Fetch,
+        fetch: Box<Fetch>,
         stored: Arc<Entry>,
         permit: Permit,
         obligation: Obligation<Landing<Arc<Failure>>>,

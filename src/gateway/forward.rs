@@ -251,7 +251,7 @@ impl Passing {
         let progress = upload.progress();
         self.sending = Some(progress.until_dropped());
         self.progress = Some(progress);
-        Outgoing::Upload(upload)
+        Outgoing::Upload(Box::new(upload))
     }
 
     async fn run(

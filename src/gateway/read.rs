@@ -122,7 +122,8 @@ impl Gateway {
     /// Goes on with what memory has, and keeps in mind how it went.
     async fn read_on(self: &Arc<Self>, read: &Read<'_>, found: cache::Lookup) -> Answer {
         let found = if self.is_suspect(read.workspace) {
-            self.confirmed(read, found).await
+            // Apart, like all that few reads do: each of the others would have room for it.
+            Box::pin(self.confirmed(read, found)).await
         } else {
             found
         };
@@ -152,7 +153,7 @@ impl Gateway {
                 }
             }
             cache::Lookup::Forward { reason, .. } if read.directives.only_if_cached => {
-                match self.recall_unasked(read).await {
+                match Box::pin(self.recall_unasked(read)).await {
                     Some(landed) => Answer::forwarded(&landed, reason, false, self.clock.now()),
                     None => Answer::refused(&Failure::OnlyIfCached),
                 }
@@ -167,7 +168,7 @@ impl Gateway {
                 // An answer that the client wants kept nowhere cannot be shared either.
                 let landed = match shared.filter(|_| !read.directives.no_store) {
                     Some(shared) => self.read_together(read, shared, stored, covered).await,
-                    None => self.read_alone(read, covered).await,
+                    None => Box::pin(self.read_alone(read, covered)).await,
                 };
                 if let Ok((landed, _)) = &landed
                     && landed.is_shared()
@@ -455,8 +456,8 @@ impl Read<'_> {
         stored: Option<Arc<Entry>>,
         claim: Claim,
         wait_until: Instant,
-    ) -> Fetch {
-        Fetch {
+    ) -> Box<Fetch> {
+        Box::new(Fetch {
             workspace: Arc::clone(self.workspace),
             claim,
             wait_until,
@@ -470,7 +471,7 @@ impl Read<'_> {
             purpose,
             directives: self.directives,
             recalls: self.may_recall(),
-        }
+        })
     }
 
     /// Whether what another gateway got some time ago may do: not for a client that wants Flameup asked,

@@ -103,7 +103,7 @@ impl Gateway {
     }
 
     /// A fetch that stands for what a read looks for, and is never sent.
-    fn unsent(&self, read: &Read<'_>) -> Fetch {
+    fn unsent(&self, read: &Read<'_>) -> Box<Fetch> {
         read.fetch(Purpose::Miss, None, read.claim, self.clock.now())
     }
 

@@ -13,13 +13,15 @@ use super::waiting::Turn;
 
 /// The right to send one request to Flameup, spent by sending it. One that is dropped unsent gives
 /// its unit of the budget back, to whoever is next.
+///
+/// In memory of its own: it is handed through many hands, each of which would have room for it.
 #[derive(Debug)]
-pub struct Permit(Held);
+pub struct Permit(Box<Held>);
 
 /// A permit that was spent: a request is on its way. One that is dropped unsettled counts as sent
 /// and unanswered.
 #[derive(Debug)]
-pub struct Sent(Held);
+pub struct Sent(Box<Held>);
 
 #[derive(Debug)]
 struct Held {
@@ -42,13 +44,13 @@ pub(super) struct Passes {
 
 impl Permit {
     pub(super) fn new(shield: Arc<Shield>, turn: Turn) -> Self {
-        Self(Held {
+        Self(Box::new(Held {
             shield,
             credential: Arc::clone(turn.passes.key.credential()),
             turn: Some(turn),
             sent: false,
             waited: Duration::ZERO,
-        })
+        }))
     }
 
     /// Notes how long it was waited for, for traces.
@@ -88,7 +90,7 @@ impl Sent {
         outcome: Outcome,
         verdict: Verdict,
     ) -> Option<Duration> {
-        let Held { shield, turn, .. } = &mut self.0;
+        let Held { shield, turn, .. } = &mut *self.0;
         // Only this takes it, and takes `self`.
         let Turn {
             spent,

@@ -77,8 +77,8 @@ impl PersonRequest<'_> {
 pub enum Outgoing {
     /// No body.
     Nothing,
-    /// A client's body.
-    Upload(Upload),
+    /// A client's body. Apart: most requests have none, and are moved about.
+    Upload(Box<Upload>),
 }
 
 impl Body for Outgoing {
@@ -91,7 +91,7 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, upload::Error>>> {
         match &mut *self {
             Self::Nothing => Poll::Ready(None),
-            Self::Upload(upload) => Pin::new(upload).poll_frame(cx),
+            Self::Upload(upload) => Pin::new(&mut **upload).poll_frame(cx),
         }
     }
 
