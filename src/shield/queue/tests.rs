@@ -1,5 +1,6 @@
 //! The queue's promises, one by one and over random traffic.
 
+use super::promises::Promises;
 use super::simulation::{Drive, Slots, ask, secs, settings};
 use super::*;
 
@@ -475,5 +476,6 @@ fn a_promise_is_redeemed_only_for_whom_it_was_made() {
 #[test]
 fn what_nobody_is_told_is_no_promise() {
     let (drive, _) = refused(false);
-    assert!(drive.queue.promises.iter().all(|all| all.is_empty()));
+    let mut promises = drive.queue.promises.iter();
+    assert!(promises.all(Promises::is_empty));
 }
