@@ -292,8 +292,7 @@ impl Answer {
         let Content::Flameup(entry) = &self.content else {
             return false;
         };
-        let etag = entry.etag().filter(|_| entry.status() == StatusCode::OK);
-        etag.is_some_and(|etag| client_has(&etag, headers))
+        entry.status() == StatusCode::OK && client_has(entry, headers)
     }
 
     fn from_memory(entry: Arc<Entry>, now: Instant, detail: Option<HitDetail>) -> Self {
@@ -341,27 +340,33 @@ fn write_own_headers(headers: &mut HeaderMap, cache_status: CacheStatus, request
 }
 
 /// Flameup's answer, or 304 and no body if the client has it already.
-fn flameups(entry: &Entry, has_it: bool, headers: &mut HeaderMap) -> (StatusCode, Option<Bytes>) {
+fn flameups(
+    entry: &Arc<Entry>,
+    has_it: bool,
+    headers: &mut HeaderMap,
+) -> (StatusCode, Option<Bytes>) {
+    let (body, etag) = entry.for_client();
     for (name, value) in entry.headers() {
         headers.append(name.clone(), value.clone());
     }
-    if let Some(etag) = entry.etag() {
+    if let Some(etag) = etag {
         headers.insert(ETAG, etag);
     }
     if has_it {
         headers.remove(CONTENT_TYPE);
         return (StatusCode::NOT_MODIFIED, None);
     }
-    (entry.status(), Some(entry.shared_body()))
+    (entry.status(), Some(body))
 }
 
-/// Whether `If-None-Match` lists `etag`. A field that cannot be read matches nothing.
-fn client_has(etag: &HeaderValue, headers: &HeaderMap) -> bool {
+/// Whether `If-None-Match` lists the entry's validator. A field that cannot be read matches nothing.
+fn client_has(entry: &Entry, headers: &HeaderMap) -> bool {
     let Some(condition) = headers.typed_get::<IfNoneMatch>() else {
         return false;
     };
-    let etag = ETag::decode(&mut std::iter::once(etag));
-    etag.is_ok_and(|etag| !condition.precondition_passes(&etag))
+    let etag = entry.etag();
+    let etag = etag.and_then(|etag| ETag::decode(&mut std::iter::once(&etag)).ok());
+    etag.is_some_and(|etag| !condition.precondition_passes(&etag))
 }
 
 /// The gateways that have not confirmed a change, a few of them by name.

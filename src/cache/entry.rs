@@ -1,6 +1,8 @@
 //! An answer of Flameup's in the form that clients get it, stored or only relayed.
 
 use std::mem::size_of;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,9 +21,9 @@ use crate::headers;
 use crate::headers::common::Common;
 use crate::upstream::Response;
 
-/// Bytes that an entry takes beside its bytes and headers: itself and its counter, the counter of its
-/// bytes, and what the store keeps of it (key, node, order and frequency).
-const OVERHEAD_BYTES: usize = size_of::<Entry>() + 24 + 32 + STORE_BYTES;
+/// Bytes that an entry takes beside its bytes and headers: itself and its counter, and what the store
+/// keeps of it (key, node, order and frequency).
+const OVERHEAD_BYTES: usize = size_of::<Entry>() + 24 + STORE_BYTES;
 
 /// Bytes that moka takes for an entry: three nodes, the entry's times, a lock, its key, two places in
 /// orders, and its slot at the usual load.
@@ -39,7 +41,7 @@ const POINTER_BYTES: usize = 48;
 pub struct Entry {
     freshness: Freshness,
     /// The body, its validator, what it claims, and what was asked for where that is no claim.
-    bytes: Bytes,
+    bytes: Box<[u8]>,
     headers: Common,
     /// The last change before it was asked for.
     asked_after: Number,
@@ -55,6 +57,15 @@ pub struct Entry {
     etag_is_upstreams: bool,
     /// Another person has claimed the name that Flameup was asked for since.
     disputed: AtomicBool,
+}
+
+/// The bytes of an entry that somebody holds on to.
+struct Held(Arc<Entry>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
 }
 
 /// The configured lifetime of an entry.
@@ -94,7 +105,7 @@ impl Entry {
         let end = in_32_bits(bytes.len());
         Self {
             freshness,
-            bytes: Bytes::from(bytes),
+            bytes: bytes.into(),
             headers: Common::of(headers::passed_on(&response.headers).collect()),
             asked_after: 0,
             body_end: in_32_bits(response.body.len()),
@@ -126,7 +137,7 @@ impl Entry {
         let whole = Response {
             status: self.status,
             headers,
-            body: self.shared_body(),
+            body: Bytes::copy_from_slice(self.body()),
             requested_at: confirmation.requested_at,
         };
         Self::new(&whole, lifetime).claiming(self.claims())
@@ -168,7 +179,7 @@ impl Entry {
             self.asked_as = self.etag_end + in_32_bits(at);
         } else {
             self.asked_as = self.claims_end;
-            self.bytes = Bytes::from([claims, spelled].concat());
+            self.bytes = [claims, spelled].concat().into();
         }
         self
     }
@@ -180,7 +191,7 @@ impl Entry {
         let (response, claims) = (&self.bytes[..index(self.etag_end)], claims.as_bytes());
         self.claims_end = self.etag_end + in_32_bits(claims.len());
         self.asked_as = self.claims_end;
-        self.bytes = Bytes::from([response, claims, &asked_as].concat());
+        self.bytes = [response, claims, &asked_as].concat().into();
         self
     }
 
@@ -233,9 +244,12 @@ impl Entry {
         &self.bytes[..index(self.body_end)]
     }
 
-    /// Its body, to be kept by somebody else as well.
-    pub fn shared_body(&self) -> Bytes {
-        self.bytes.slice(..index(self.body_end))
+    /// Its body and its validator, both of which hold on to the entry: nothing is copied.
+    pub fn for_client(self: &Arc<Self>) -> (Bytes, Option<HeaderValue>) {
+        let bytes = Bytes::from_owner(Held(Arc::clone(self)));
+        let etag = self.etag_range().map(|etag| bytes.slice(etag));
+        let etag = etag.and_then(|etag| HeaderValue::from_maybe_shared(etag).ok());
+        (bytes.slice(..index(self.body_end)), etag)
     }
 
     /// Its age and lifetime.
@@ -245,11 +259,12 @@ impl Entry {
 
     /// Its validator: Flameup's, or for a 200 one made of the body.
     pub fn etag(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(&self.bytes[self.etag_range()?]).ok()
+    }
+
+    fn etag_range(&self) -> Option<Range<usize>> {
         let etag = index(self.body_end)..index(self.etag_end);
-        if etag.is_empty() {
-            return None;
-        }
-        HeaderValue::from_maybe_shared(self.bytes.slice(etag)).ok()
+        (!etag.is_empty()).then_some(etag)
     }
 
     /// The validator to ask Flameup with, if it ever gave one.
@@ -402,7 +417,7 @@ mod tests {
 
     #[test]
     fn an_entry_takes_no_more_room_than_was_weighed() {
-        assert_eq!(size_of::<Entry>(), 112);
+        assert_eq!(size_of::<Entry>(), 96);
     }
 
     #[test]

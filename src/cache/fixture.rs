@@ -239,7 +239,7 @@ impl World {
     pub(super) fn see_keys(&self, keys: &Keys, now: Instant) -> Seen {
         match self.cache.lookup(keys, &RequestDirectives::default(), now) {
             Lookup::Fresh(entry) if entry.status() == StatusCode::OK => {
-                Seen::Person(entry.shared_body())
+                Seen::Person(Bytes::copy_from_slice(entry.body()))
             }
             Lookup::Fresh(_) => Seen::Absence,
             Lookup::Stale(_) | Lookup::Forward { .. } => Seen::Nothing,

@@ -372,7 +372,7 @@ impl Actor {
             return self.join(scene);
         }
         let seen = match landed.entry.status() {
-            StatusCode::OK => Seen::Person(landed.entry.shared_body()),
+            StatusCode::OK => Seen::Person(Bytes::copy_from_slice(landed.entry.body())),
             _ => Seen::Absence,
         };
         self.is_given(scene, &seen);

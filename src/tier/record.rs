@@ -127,7 +127,7 @@ impl Stored {
                 etag: entry.validator().as_ref().and_then(text),
                 asked_as: entry.asked_identifier().map(<[u8]>::to_vec),
             },
-            body: entry.shared_body(),
+            body: Bytes::copy_from_slice(entry.body()),
         })
     }
 
