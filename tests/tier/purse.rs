@@ -162,6 +162,7 @@ fn the_purse_never_leases_more_than_the_limit() {
 struct Purse {
     redis: Redis,
     script: redis::Script,
+    window_ms: u32,
 }
 
 impl Purse {
@@ -169,6 +170,7 @@ impl Purse {
         let purse = Self {
             redis: Redis::start(),
             script: redis::Script::new(include_str!("../../src/tier/scripts/lease.lua")),
+            window_ms: 60_000,
         };
         purse.redis.command::<u32>("HSET {t}m opened 1");
         // Somebody is known.
@@ -196,7 +198,8 @@ impl Purse {
     fn tell(&self, who: &str, has: u32, wants: [u32; 4], spent: &[u32], used: i32) -> (u32, u32) {
         let mut call = self.script.prepare_invoke();
         call.key("{t}m").key("{t}s").key("{t}g").arg(who).arg(has);
-        call.arg(&wants[..]).arg(30).arg(0).arg(60_000).arg(0);
+        call.arg(&wants[..]).arg(30).arg(0);
+        call.arg(self.window_ms).arg(0);
         call.arg(used).arg(spent);
         let mut connection = self.redis.connect();
         let granted: [u32; 10] = call.invoke(&mut connection).expect("granted");
@@ -245,6 +248,36 @@ fn what_was_spent_without_a_lease_is_nobody_elses_once_it_is_told() {
     // What is spent after Flameup told was not among that.
     purse.redis.command::<u32>("HSET {t}m foreign_at 1");
     assert_eq!(purse.ask("late", 0, [0; 4], &[16, 0, 4]), (0, 6));
+}
+
+#[test]
+fn what_was_spent_of_a_lease_is_nothing_that_others_were_taken_for() {
+    let purse = Purse::open();
+    purse.record("a", "10 0 0 0 0", 1);
+    purse.record("b", "0 0 0 0 0", 0);
+    // All have used 20: one is its own, ten may be those of the lease, nine are somebody else's.
+    assert_eq!(purse.tell("b", 0, [0; 4], &[1, 0, 1], 20), (0, 10));
+    let (seconds, _) = purse.redis.command::<(u64, u64)>("TIME");
+    let before = (seconds - 10) * 1000;
+    purse
+        .redis
+        .command::<u32>(&format!("HSET {{t}}m foreign_at {before}"));
+    // The ten were of the lease; five more came without one, after Flameup had told.
+    assert_eq!(purse.ask("a", 0, [0; 4], &[15, 20, 10, 0, 5]), (0, 5));
+}
+
+#[test]
+fn what_was_spent_in_a_long_window_is_kept_in_few_places_and_for_all_of_it() {
+    let mut purse = Purse::open();
+    purse.window_ms = 3_600_000;
+    purse.record("a", "0 0 0 0 0", 0);
+    let of_each_second = (0..3_600).rev().flat_map(|age| [age, 1]);
+    let told: Vec<u32> = std::iter::once(3_600).chain(of_each_second).collect();
+    assert_eq!(purse.ask("a", 0, [0; 4], &told), (0, 0));
+    let spans: usize = purse.redis.command("HLEN {t}s");
+    assert!((120..=122).contains(&spans), "{spans} spans");
+    let counts: Vec<u32> = purse.redis.command("HVALS {t}s");
+    assert_eq!(counts.iter().sum::<u32>(), 3_600);
 }
 
 #[test]

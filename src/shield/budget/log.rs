@@ -22,6 +22,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+/// Most moments that what was spent in a window is told by, however long it is: the purse's own number.
+const MOST_AGES: u64 = 120;
+
 /// Own requests of the last window and those under way.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -161,6 +164,7 @@ impl Log {
     /// Units answered after the first `told` of them that count at `now`: by how many whole seconds
     /// ago that was, the longest ago first.
     pub(super) fn settled_since(&self, told: u64, now: Instant) -> Vec<(u32, u32)> {
+        let grain_s = (self.window.as_secs() / MOST_AGES).max(1);
         let mut by_age: Vec<(u32, u32)> = Vec::new();
         let mut before = self.gone.units.max(told);
         for &(at, total) in &self.settled {
@@ -170,7 +174,9 @@ impl Log {
             if cost == 0 || age >= self.window {
                 continue;
             }
-            let age_s = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            // Younger than it is at most: then it counts for longer, not for less long.
+            let age_s = age.as_secs() - age.as_secs() % grain_s;
+            let age_s = u32::try_from(age_s).unwrap_or(u32::MAX);
             match by_age.last_mut() {
                 Some((last, units)) if *last == age_s => *units += cost,
                 _ => by_age.push((age_s, cost)),
@@ -308,6 +314,20 @@ mod tests {
         assert!(log.settle(&entry, start + SECOND * 5));
         assert_eq!(log.counting(start + SECOND * 64), 2);
         assert_eq!(log.counting(start + SECOND * 65), 0);
+    }
+
+    #[test]
+    fn what_was_spent_in_a_long_window_is_told_by_few_ages_none_too_great() {
+        let (start, window) = (Instant::now(), WINDOW * 60);
+        let mut log = Log::new(window, window * 2);
+        for second in 0..3600 {
+            let entry = log.start(1, start + SECOND * second);
+            log.settle(&entry, start + SECOND * second);
+        }
+        let told = log.settled_since(0, start + SECOND * 3599);
+        assert_eq!(told.len(), 120);
+        let whole: Vec<_> = (0..120).rev().map(|nth| (nth * 30, 30)).collect();
+        assert_eq!(told, whole);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 -- What was spent in the window behind us, what is leased out, and what somebody else spends never come
 -- to more than the limit, which is enough whatever the kind of Flameup's window; and units come at 95 of
 -- 100 of the pace that would use it up.
--- KEYS: the purse, the units spent by second, the gateways
+-- KEYS: the purse, the units spent by time, the gateways
 -- ARGV: 1 who asks; 2 units it has, spent and unanswered ones included; 3 to 6 units it wants, by class;
 --       7 the limit it knows; 8 whether it learned that since it last asked; 9 the window in ms; 10 for
 --       how many ms a 429 holds it off; 11 units that are used by all, as it was told, or -1; 12 units
@@ -19,6 +19,8 @@ local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local who, has, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[9])
+-- What was spent is counted by so many ms: by the second, or so that a window has 120 of them.
+local span_ms = math.max(1000, math.floor(window / 120))
 local record = redis.call('HGET', KEYS[3], who)
 
 local purse = {}
@@ -35,8 +37,10 @@ local told_until = now + tonumber(ARGV[10])
 purse.held_until = told_until > held_until + 250 and told_until or held_until
 local limit = purse.limit
 
-if now >= (purse.foreign_until or 0) then purse.foreign = 0 end
-local second, given_back = math.floor(now / 1000), 0
+purse.foreign_until = math.min(purse.foreign_until or 0, now + 2 * window)
+purse.foreign_at = math.min(purse.foreign_at or 0, now)
+if now >= purse.foreign_until then purse.foreign = 0 end
+local span, given_back = math.floor(now / span_ms), 0
 if record then
   -- It may be told twice, where an answer was lost: the latest are those that are new.
   local had, _, _, _, _, _, _, told = string.match(record, RECORD)
@@ -45,27 +49,27 @@ if record then
   -- What it spent without a lease was taken for somebody else's, if Flameup told of it before it did.
   local alone = math.max(0, -given_back)
   for index = #ARGV - 1, 13, -2 do
-    local age, spent = tonumber(ARGV[index]), math.min(tonumber(ARGV[index + 1]), unheard)
+    local at, spent = now - ARGV[index] * 1000, math.min(tonumber(ARGV[index + 1]), unheard)
     unheard = unheard - spent
-    if spent > 0 then redis.call('HINCRBY', KEYS[2], second - age, spent) end
-    if (second - age) * 1000 <= (purse.foreign_at or 0) then
-      local ours = math.min(alone, spent)
-      alone, purse.foreign = alone - ours, math.max(0, (purse.foreign or 0) - ours)
-    end
+    if spent > 0 then redis.call('HINCRBY', KEYS[2], math.floor(at / span_ms), spent) end
+    -- The latest are those without a lease.
+    local ours = math.min(alone, spent)
+    alone = alone - ours
+    if at <= purse.foreign_at + span_ms then purse.foreign = math.max(0, purse.foreign - ours) end
   end
 end
-local used, oldest = 0, second
-local seconds = redis.call('HGETALL', KEYS[2])
-for index = 1, #seconds, 2 do
-  local at = math.min(tonumber(seconds[index]), second)
-  if tonumber(seconds[index]) > second then
-    redis.call('HDEL', KEYS[2], seconds[index])
-    redis.call('HINCRBY', KEYS[2], second, seconds[index + 1])
+local used, oldest = 0, span
+local spans = redis.call('HGETALL', KEYS[2])
+for index = 1, #spans, 2 do
+  local at = math.min(tonumber(spans[index]), span)
+  if tonumber(spans[index]) > span then
+    redis.call('HDEL', KEYS[2], spans[index])
+    redis.call('HINCRBY', KEYS[2], span, spans[index + 1])
   end
-  if (at + 1) * 1000 + window <= now then
-    redis.call('HDEL', KEYS[2], seconds[index])
+  if (at + 1) * span_ms + window <= now then
+    redis.call('HDEL', KEYS[2], spans[index])
   else
-    used, oldest = used + tonumber(seconds[index + 1]), math.min(oldest, at)
+    used, oldest = used + tonumber(spans[index + 1]), math.min(oldest, at)
   end
 end
 
@@ -103,7 +107,7 @@ gateways, leased = gateways + 1, leased + has
 local told = tonumber(ARGV[11])
 if record and told >= 0 then
   local foreign = told - used - leased
-  if foreign > (purse.foreign or 0) then
+  if foreign > purse.foreign then
     purse.foreign, purse.foreign_at, purse.foreign_until = foreign, now, now + 2 * window
   end
 end
@@ -114,7 +118,7 @@ local tokens = math.min(MOST_LEASED,
   (purse.tokens or MOST_LEASED) + math.max(0, given_back) + rate * math.max(0, now - (purse.paced_at or now)))
 purse.paced_at = now
 
-local free = math.max(0, limit - used - leased - (purse.foreign or 0))
+local free = math.max(0, limit - used - leased - purse.foreign)
 local new, held = now - purse.opened < FRESH_MS, math.max(0, purse.held_until - now)
 local units, left = 0, math.min(free, math.floor(tokens), math.max(0, MOST_LEASED - has))
 local all, mine = 0, 0
@@ -140,7 +144,7 @@ end
 purse.tokens = tokens - units
 
 local next_ms = math.max(1, math.ceil((1 - math.min(1, purse.tokens)) / rate))
-if free <= units then next_ms = math.max(next_ms, (oldest + 1) * 1000 + window - now) end
+if free <= units then next_ms = math.max(next_ms, (oldest + 1) * span_ms + window - now) end
 if new then next_ms = FRESH_MS - (now - purse.opened) end
 
 for field, value in pairs(purse) do redis.call('HSET', KEYS[1], field, value) end
