@@ -43,9 +43,9 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 /// Whoever makes a hit cheaper lowers it. Whoever raises it says for what in the commit.
 const MOST_INSTRUCTIONS: u64 = 10_600;
 
-/// Allocations of a hit, exactly: the text of its id, and what holds on to the entry while its body leaves.
-/// The other way to hold on to it is a counter beside each entry, which takes room for every person and
-/// is one more place in memory to wait for.
+/// Allocations of a hit, exactly: the text of its id, and what holds on to the body while it leaves. The
+/// other way to hold on to it is a counter beside each body, which takes room for every person and is one
+/// more place in memory to wait for.
 const ALLOCATIONS: u64 = 2;
 
 /// Requests that are counted over.

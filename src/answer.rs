@@ -340,11 +340,7 @@ fn write_own_headers(headers: &mut HeaderMap, cache_status: CacheStatus, request
 }
 
 /// Flameup's answer, or 304 and no body if the client has it already.
-fn flameups(
-    entry: &Arc<Entry>,
-    has_it: bool,
-    headers: &mut HeaderMap,
-) -> (StatusCode, Option<Bytes>) {
+fn flameups(entry: &Entry, has_it: bool, headers: &mut HeaderMap) -> (StatusCode, Option<Bytes>) {
     let (body, etag) = entry.for_client();
     for (name, value) in entry.headers() {
         headers.append(name.clone(), value.clone());

@@ -41,7 +41,7 @@ const POINTER_BYTES: usize = 48;
 pub struct Entry {
     freshness: Freshness,
     /// The body, its validator, what it claims, and what was asked for where that is no claim.
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     headers: Common,
     /// The last change before it was asked for.
     asked_after: Number,
@@ -60,11 +60,11 @@ pub struct Entry {
 }
 
 /// The bytes of an entry that somebody holds on to.
-struct Held(Arc<Entry>);
+struct Held(Arc<[u8]>);
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
+        &self.0
     }
 }
 
@@ -148,7 +148,7 @@ impl Entry {
     pub fn expired(&self, now: Instant) -> Self {
         Self {
             freshness: self.freshness.expired(now),
-            bytes: self.bytes.clone(),
+            bytes: Arc::clone(&self.bytes),
             headers: self.headers.clone(),
             disputed: AtomicBool::new(self.disputed.load(Ordering::Relaxed)),
             ..*self
@@ -244,9 +244,9 @@ impl Entry {
         &self.bytes[..index(self.body_end)]
     }
 
-    /// Its body and its validator, both of which hold on to the entry: nothing is copied.
-    pub fn for_client(self: &Arc<Self>) -> (Bytes, Option<HeaderValue>) {
-        let bytes = Bytes::from_owner(Held(Arc::clone(self)));
+    /// Its body and its validator, to be kept by somebody else as well: nothing is copied.
+    pub fn for_client(&self) -> (Bytes, Option<HeaderValue>) {
+        let bytes = Bytes::from_owner(Held(Arc::clone(&self.bytes)));
         let etag = self.etag_range().map(|etag| bytes.slice(etag));
         let etag = etag.and_then(|etag| HeaderValue::from_maybe_shared(etag).ok());
         (bytes.slice(..index(self.body_end)), etag)
@@ -310,7 +310,7 @@ impl Entry {
     pub(super) fn weight(&self) -> u32 {
         let pointers = self.claims().iter().count().saturating_sub(1);
         let bytes = OVERHEAD_BYTES
-            + allocated(self.bytes.len())
+            + allocated(size_of::<[usize; 2]>() + self.bytes.len())
             + self.headers.heap_bytes()
             + pointers * POINTER_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
