@@ -5,8 +5,9 @@
 //!   cleartext HTTP/2, set up as the gateway sets it up. What the gateway adds is its own cost.
 //! - `floor bytes ADDR`: a plain loop over sockets that writes ready bytes for each head it reads:
 //!   what the kernel costs.
-//! - `floor proxy ADDR ORIGIN`: hyper, and hyper-util's client with its pool, pass each request on and
-//!   the answer back, and do nothing else: what a miss costs before the gateway does anything.
+//! - `floor proxy ADDR ORIGIN`: hyper, and hyper-util's client with its pool, ask the origin for each
+//!   target and pass its answer on, and do nothing else: what a miss costs before the gateway does
+//!   anything. The client's headers stay behind, as they do in the gateway.
 //! - `floor origin ADDR CACHE_CONTROL`: a stand-in for Flameup that makes a Person of the last path
 //!   segment, with that `Cache-Control` and a limit that is never spent.
 //!
@@ -22,6 +23,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -161,7 +163,9 @@ fn pass_on(
     origin: &str,
     request: &Request<Incoming>,
 ) -> impl Future<Output = Response<Full<Bytes>>> + Send + use<> {
-    let (client, target) = (client.clone(), format!("http://{origin}{}", request.uri()));
+    let target = request.uri().path_and_query();
+    let target = target.map_or("/", PathAndQuery::as_str);
+    let (client, target) = (client.clone(), format!("http://{origin}{target}"));
     async move {
         let answer = async {
             let request = Request::get(target)

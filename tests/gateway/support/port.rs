@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Below those that the system gives to whoever connects, which are 32,768 and up: a connection could
 /// have the port of a server that has not started yet, or has ended for a moment.
 const FIRST: u32 = 10_240;
-const COUNT: u32 = 12_000;
+const COUNT: u32 = 10_000;
 
 /// A port that nobody listens on, and nobody but a server will take. No other call in this process gets
 /// it, and the port 10,000 above it is as free: a node of a Redis Cluster takes that too.
