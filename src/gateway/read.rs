@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
+mod limits;
+
 use super::decisions::Decision;
 use super::exchange::id::RequestId;
 use super::fetch::{Attempt, Fetch};
@@ -24,14 +26,11 @@ use crate::person::PersonRef;
 use crate::shield::queue::{Class, Subject};
 use crate::shield::{Claim, Purpose};
 use crate::workspace::{Place, Workspace};
+use limits::{Late, Limits};
 
 /// What a waiter allows beyond the upstream's deadline, so that it is told how the fetch ended
 /// rather than that its own time was up.
 const GRACE: Duration = Duration::from_millis(250);
-
-/// What a request allows its own attempt beyond the time that this may wait, so that it is told what the
-/// attempt was told.
-const OWN_GRACE: Duration = Duration::from_millis(250);
 
 /// How long waiting for a turn keeps back an answer that may be served stale.
 const STALE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -523,89 +522,6 @@ fn heard(
         Err(failure)
     } else {
         Ok(())
-    }
-}
-
-/// Until when a request waits.
-#[derive(Debug)]
-struct Limits {
-    /// Whatever happens.
-    deadline: tokio::time::Instant,
-    /// For the fetch's turn.
-    turn_by: tokio::time::Instant,
-    /// For the fetch's turn, where something stale may be served instead.
-    cover_by: Option<tokio::time::Instant>,
-    /// It has an attempt of its own, which will tell.
-    has_attempt: bool,
-    /// Before looking whether the fetch has stalled.
-    look_after: Duration,
-}
-
-/// Whose time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Late {
-    /// Nobody's.
-    Not,
-    /// The whole request's.
-    Deadline,
-    /// That for a turn.
-    Turn,
-    /// That for keeping something stale back.
-    Cover,
-}
-
-impl Limits {
-    fn new(longest: Duration, patience: Duration, covered: bool, look_after: Duration) -> Self {
-        let now = tokio::time::Instant::now();
-        Self {
-            deadline: now + longest,
-            turn_by: now + patience,
-            cover_by: covered.then(|| now + STALE_PATIENCE),
-            has_attempt: false,
-            look_after,
-        }
-    }
-
-    /// What is left of the time for a turn.
-    fn left(&self) -> Duration {
-        self.turn_by
-            .saturating_duration_since(tokio::time::Instant::now())
-    }
-
-    /// How long to wait now; `for_turn` if the fetch still waits for its own.
-    fn patience(&self, for_turn: bool) -> Duration {
-        let (until, _) = self.next(for_turn);
-        until
-            .saturating_duration_since(tokio::time::Instant::now())
-            .min(self.look_after)
-    }
-
-    /// Whether time is over.
-    fn check(&self, for_turn: bool) -> Late {
-        let (until, late) = self.next(for_turn);
-        if tokio::time::Instant::now() < until {
-            Late::Not
-        } else {
-            late
-        }
-    }
-
-    /// What ends next, and when.
-    fn next(&self, for_turn: bool) -> (tokio::time::Instant, Late) {
-        let grace = if self.has_attempt {
-            OWN_GRACE
-        } else {
-            Duration::ZERO
-        };
-        let turn = (self.turn_by + grace, Late::Turn);
-        let cover = self.cover_by.map(|cover_by| (cover_by, Late::Cover));
-        let waiting = [Some(turn), cover]
-            .into_iter()
-            .flatten()
-            .filter(|_| for_turn);
-        let all = waiting.chain([(self.deadline, Late::Deadline)]);
-        all.min_by_key(|&(until, _)| until)
-            .unwrap_or((self.deadline, Late::Deadline))
     }
 }
 
