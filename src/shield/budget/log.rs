@@ -164,7 +164,7 @@ impl Log {
     /// Units answered after the first `told` of them that count at `now`: by how many whole seconds
     /// ago that was, the longest ago first.
     pub(super) fn settled_since(&self, told: u64, now: Instant) -> Vec<(u32, u32)> {
-        let grain_s = (self.window.as_secs() / MOST_AGES).max(1);
+        let grain_s = self.window.as_secs().div_ceil(MOST_AGES).max(1);
         let mut by_age: Vec<(u32, u32)> = Vec::new();
         let mut before = self.gone.units.max(told);
         for &(at, total) in &self.settled {

@@ -19,8 +19,10 @@ local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local who, has, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[9])
--- What was spent is counted by so many ms: by the second, or so that a window has 120 of them.
-local span_ms = math.max(1000, math.floor(window / 120))
+-- What was spent is counted by so many seconds that a window has no more than 120 of them, under the last
+-- of these: so it counts for no less long where another gateway has another window.
+local span_s = math.max(1, math.ceil(window / 120000))
+local function span_of(at) return (math.floor(at / 1000 / span_s) + 1) * span_s - 1 end
 local record = redis.call('HGET', KEYS[3], who)
 
 local purse = {}
@@ -40,7 +42,7 @@ local limit = purse.limit
 purse.foreign_until = math.min(purse.foreign_until or 0, now + 2 * window)
 purse.foreign_at = math.min(purse.foreign_at or 0, now)
 if now >= purse.foreign_until then purse.foreign = 0 end
-local span, given_back = math.floor(now / span_ms), 0
+local span, given_back = span_of(now), 0
 if record then
   -- It may be told twice, where an answer was lost: the latest are those that are new.
   local had, _, _, _, _, _, _, told = string.match(record, RECORD)
@@ -51,11 +53,11 @@ if record then
   for index = #ARGV - 1, 13, -2 do
     local at, spent = now - ARGV[index] * 1000, math.min(tonumber(ARGV[index + 1]), unheard)
     unheard = unheard - spent
-    if spent > 0 then redis.call('HINCRBY', KEYS[2], math.floor(at / span_ms), spent) end
+    if spent > 0 then redis.call('HINCRBY', KEYS[2], span_of(at), spent) end
     -- The latest are those without a lease.
     local ours = math.min(alone, spent)
     alone = alone - ours
-    if at <= purse.foreign_at + span_ms then purse.foreign = math.max(0, purse.foreign - ours) end
+    if at <= purse.foreign_at + 1000 * span_s then purse.foreign = math.max(0, purse.foreign - ours) end
   end
 end
 local used, oldest = 0, span
@@ -66,7 +68,7 @@ for index = 1, #spans, 2 do
     redis.call('HDEL', KEYS[2], spans[index])
     redis.call('HINCRBY', KEYS[2], span, spans[index + 1])
   end
-  if (at + 1) * span_ms + window <= now then
+  if (at + 1) * 1000 + window <= now then
     redis.call('HDEL', KEYS[2], spans[index])
   else
     used, oldest = used + tonumber(spans[index + 1]), math.min(oldest, at)
@@ -144,7 +146,7 @@ end
 purse.tokens = tokens - units
 
 local next_ms = math.max(1, math.ceil((1 - math.min(1, purse.tokens)) / rate))
-if free <= units then next_ms = math.max(next_ms, (oldest + 1) * span_ms + window - now) end
+if free <= units then next_ms = math.max(next_ms, (oldest + 1) * 1000 + window - now) end
 if new then next_ms = FRESH_MS - (now - purse.opened) end
 
 for field, value in pairs(purse) do redis.call('HSET', KEYS[1], field, value) end
