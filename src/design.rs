@@ -122,7 +122,7 @@
 //! # Memory has a place for each size
 //! People stay for long, between buffers that come and go. The allocator of glibc lays both side by
 //! side and cannot give back what is left between people: 1,809 bytes of resident memory a person in
-//! the whole program. mimalloc keeps pieces of one size together: 1,536. Its third version took
+//! the whole program. mimalloc keeps pieces of one size together: 1,536 then. Its third version took
 //! 1,633. The weight of an entry rounds up as it does, and a bench holds the growth of the process
 //! to the bound. Given up: some ten megabytes however few are stored, and a
 //! dependency in C. Reopened by: another allocator whose bench says less.

@@ -59,15 +59,6 @@ pub struct Entry {
     disputed: AtomicBool,
 }
 
-/// The bytes of an entry that somebody holds on to.
-struct Held(Arc<[u8]>);
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// The configured lifetime of an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
@@ -246,7 +237,7 @@ impl Entry {
 
     /// Its body and its validator, to be kept by somebody else as well: nothing is copied.
     pub fn for_client(&self) -> (Bytes, Option<HeaderValue>) {
-        let bytes = Bytes::from_owner(Held(Arc::clone(&self.bytes)));
+        let bytes = Bytes::from_owner(Arc::clone(&self.bytes));
         let etag = self.etag_range().map(|etag| bytes.slice(etag));
         let etag = etag.and_then(|etag| HeaderValue::from_maybe_shared(etag).ok());
         (bytes.slice(..index(self.body_end)), etag)
